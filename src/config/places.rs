@@ -1,0 +1,52 @@
+//! Where settings and state live on disk.
+//!
+//! ```text
+//! /etc/ewsbridge/forwarders/NAME.toml        the admin's: one forwarder a file
+//! /var/lib/ewsbridge/ca/ca.pem, ca.key       the local CA; root alone reads the key
+//! /var/lib/ewsbridge/identity/NAME/cert.pem, key.pem   what the forwarder NAME serves
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use super::Name;
+
+/// The folders in use; the defaults, or what flags and environment say.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// Settings, `/etc/ewsbridge`.
+    pub config: PathBuf,
+    /// Generated keys and certificates, `/var/lib/ewsbridge`.
+    pub state: PathBuf,
+}
+
+/// The settings' folder unless a flag or `EWSBRIDGE_CONFIG_DIR` names another.
+pub const CONFIG_DIR: &str = "/etc/ewsbridge";
+/// The state's folder unless a flag or `EWSBRIDGE_STATE_DIR` names another.
+pub const STATE_DIR: &str = "/var/lib/ewsbridge";
+
+impl Places {
+    /// Whether these are the system's own folders, which the packaged unit reads.
+    pub fn are_system(&self) -> bool {
+        self.config == Path::new(CONFIG_DIR) && self.state == Path::new(STATE_DIR)
+    }
+
+    /// The folder of the forwarders' files.
+    pub fn forwarders(&self) -> PathBuf {
+        self.config.join("forwarders")
+    }
+
+    /// A forwarder's file.
+    pub fn forwarder(&self, name: &Name) -> PathBuf {
+        self.forwarders().join(format!("{name}.toml"))
+    }
+
+    /// The folder of the local CA.
+    pub fn authority(&self) -> PathBuf {
+        self.state.join("ca")
+    }
+
+    /// The folder of the certificate and key that a forwarder serves.
+    pub fn identity(&self, name: &Name) -> PathBuf {
+        self.state.join("identity").join(name.as_str())
+    }
+}

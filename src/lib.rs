@@ -1,0 +1,47 @@
+//! Accept TLS with rustls, open TLS with OpenSSL, copy bytes both ways, and say plainly what happened.
+//!
+//! # One connection's life
+//!
+//! ```text
+//!             bridge::listener            bridge::session                        bridge::relay
+//! client ───> accept, count ───> ClientHello complete, acceptable?
+//!                                 │ no: alert, the target never hears of it
+//!                                 ▼
+//!                                name looked up, TCP, TLS to the target ───────> target
+//!                                 │ failed: a fatal alert takes the place of our ServerHello
+//!                                 ▼
+//!                                our ServerHello leaves, handshake ends
+//!                                 │
+//!                                 └──────────────> one task moves bytes, up and down,
+//!                                                  until both sides have ended
+//! ```
+//!
+//! * [`bridge::listener`] owns the one listening socket of a forwarder. It knows nothing of TLS.
+//! * [`bridge::session`] leads one connection through the stages above, each with its own deadline,
+//!   and writes the one log line that says how it went.
+//! * [`bridge::resolver`] turns the target's name into addresses, one look-up a name at a time.
+//! * [`bridge::relay`] moves bytes between two [`bridge::leg::Leg`]s. It knows no TLS either: a leg
+//!   speaks the relay's own terms (fill, write, flush, end as close_notify, FIN or reset).
+//! * [`tls::inbound`] is the client's leg (rustls), [`tls::outbound`] the target's (OpenSSL with the
+//!   legacy switches). [`tls::trust`] judges the target's certificate, [`tls::identity`] is our own.
+//! * [`config`] turns a forwarder's TOML text into settings that can't hold a bad value.
+//! * [`cli`] is what an admin types; [`service`] is life under systemd.
+//!
+//! # What always holds
+//!
+//! * One client connection has exactly one target connection, never pooled, never shared: NTLM
+//!   authenticates the connection, and a shared one would hand one user another's mailbox.
+//! * No complete ClientHello, no connection to the target. No target, no ServerHello: a client is
+//!   never "connected" to nothing.
+//! * Bytes pass unchanged and in order. Endings are passed on as they came.
+//! * Verification never falls back to no verification.
+//! * Everything that can fail at start fails before the service is ready; afterwards only
+//!   connections fail, one at a time.
+
+// Reading order.
+pub mod cli;
+pub mod config;
+pub mod bridge;
+pub mod tls;
+pub mod service;
+pub mod observe;
