@@ -12,7 +12,10 @@ use std::process::{Command, Output, Stdio};
 
 use nix::unistd::{Gid, Group, Uid};
 
+mod account;
+pub mod install;
 pub mod notify;
+mod rollback;
 pub mod units;
 
 /// The system user and group that serve forwarders.
@@ -73,7 +76,8 @@ impl Error {
             Error::ForwardersExist(names) => {
                 Some(names.iter().map(|name| format!("ewsbridge remove {name}")).collect::<Vec<_>>().join("\n"))
             }
-            Error::Start { unit, .. } => Some(format!("journalctl -u {unit}")),
+            // The service's own hint is in what it said.
+            Error::Start { unit, cause } if !cause.contains("\nhint: ") => Some(format!("journalctl -u {unit}")),
             _ => None,
         }
     }
@@ -112,12 +116,19 @@ fn write_whole(path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
     let error = file_error(path, "write");
     let folder = path.parent().unwrap_or(Path::new("/"));
     // In the same folder: a rename within it is atomic, and SELinux labels the file as its neighbours.
-    let mut file = tempfile::Builder::new().prefix(".ewsbridge-").tempfile_in(folder).map_err(&error)?;
-    file.write_all(content).map_err(&error)?;
+    let file = tempfile::Builder::new().prefix(".ewsbridge-").tempfile_in(folder);
+    let file = file.map_err(|cause| error(without_path(cause)))?;
+    file.as_file().write_all(content).map_err(&error)?;
     file.as_file().set_permissions(Permissions::from_mode(mode)).map_err(&error)?;
     file.as_file().sync_all().map_err(&error)?;
     file.persist(path).map_err(|failed| error(failed.error))?;
     Ok(())
+}
+
+/// One of tempfile's errors without the name of the temporary file, which tells nobody anything.
+fn without_path(error: io::Error) -> io::Error {
+    let text = error.to_string();
+    io::Error::new(error.kind(), text.split(" at path ").next().unwrap_or_default())
 }
 
 /// One call of a system command, in English and without a pager.
@@ -127,10 +138,15 @@ impl Call {
     fn new(program: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null());
-        // `su` without a login shell leaves the sbin folders out, where useradd lives.
-        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env("PATH", SEARCH_PATH);
         command.env("LC_ALL", "C").env("SYSTEMD_PAGER", "").env("SYSTEMD_COLORS", "0");
         Self(command)
+    }
+
+    /// Whether the program is on this machine.
+    fn exists(&self) -> bool {
+        let program = self.0.get_program();
+        SEARCH_PATH.split(':').any(|folder| Path::new(folder).join(program).exists())
     }
 
     /// Its output, whatever its exit status; an error only if it could not be started.
@@ -168,6 +184,9 @@ fn complaint(output: &Output) -> String {
     if said.iter().any(|line| !line.is_empty()) { said.join("; ") } else { output.status.to_string() }
 }
 
+/// Not the caller's: `su` without a login shell leaves the sbin folders out, where useradd lives.
+const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,6 +197,14 @@ mod tests {
         assert_eq!(error.to_string(), "sh -c echo no such thing >&2; exit 3: no such thing");
         let error = Call::new("false", &[]).run().expect_err("it fails");
         assert_eq!(error.to_string(), "false: exit status: 1");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_named_once_and_by_its_own_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("none/file");
+        let error = write_whole(&path, b"", 0o644).expect_err("it fails");
+        assert_eq!(error.to_string(), format!("{}: write: No such file or directory (os error 2)", path.display()));
     }
 
     #[test]

@@ -140,16 +140,30 @@ pub fn stop(name: &Name) -> Result<(), Error> {
     Ok(())
 }
 
-/// The forwarders whose services run or are about to.
+/// The forwarders whose services run.
 ///
 /// Needs a running systemd, not root.
 ///
 /// # Errors
 /// [`Error::Command`] if systemctl fails.
 pub fn running_names() -> Result<Vec<Name>, Error> {
-    let pattern = format!("{TEMPLATE}@*.service");
-    let arguments = ["list-units", "--plain", "--no-legend", "--full", "--state=active,activating,reloading", &pattern];
-    Ok(names_in(&Call::new("systemctl", &arguments).run()?))
+    list_units(&["--state=active,reloading"])
+}
+
+/// The forwarders whose services systemd knows: they run, have failed, or would start at boot.
+///
+/// Needs a running systemd, not root.
+///
+/// # Errors
+/// [`Error::Command`] if systemctl fails.
+pub fn known_names() -> Result<Vec<Name>, Error> {
+    let mut names = list_units(&["--all"])?;
+    let links = fs::read_dir(Path::new(ADMIN_UNITS).join("multi-user.target.wants")).into_iter().flatten().flatten();
+    let enabled: Vec<String> = links.map(|link| link.file_name().to_string_lossy().into_owned()).collect();
+    names.extend(names_in(&enabled.join("\n")));
+    names.sort();
+    names.dedup();
+    Ok(names)
 }
 
 /// Makes systemd read its unit files again.
@@ -216,6 +230,12 @@ fn drop_ins(name: &Name) -> PathBuf {
 
 fn reload_if_running() -> Result<(), Error> {
     if running() { daemon_reload() } else { Ok(()) }
+}
+
+fn list_units(which: &[&str]) -> Result<Vec<Name>, Error> {
+    let pattern = format!("{TEMPLATE}@*.service");
+    let arguments = [&["list-units", "--plain", "--no-legend", "--full"], which, &[&pattern]].concat();
+    Ok(names_in(&Call::new("systemctl", &arguments).run()?))
 }
 
 /// Calls systemctl for what it does rather than says.
