@@ -195,8 +195,12 @@ impl Reader<'_> {
     }
 
     fn check_unknown(&mut self) {
-        let unknown: Vec<String> =
-            self.document.iter().map(|(key, _)| key.to_owned()).filter(|key| !self.seen.contains(key.as_str())).collect();
+        let unknown: Vec<String> = self
+            .document
+            .iter()
+            .map(|(key, _)| key.to_owned())
+            .filter(|key| !self.seen.contains(key.as_str()))
+            .collect();
         for key in unknown {
             self.problem(&key, unknown_key(&key));
         }
@@ -259,7 +263,10 @@ mod tests {
 
     #[test]
     fn a_mistyped_key_is_named_with_line_and_nearest_key() {
-        assert_eq!(complaint("handshake_timout = '1s'"), "f.toml:4: handshake_timout: unknown key; did you mean 'handshake_timeout'?");
+        assert_eq!(
+            complaint("handshake_timout = '1s'"),
+            "f.toml:4: handshake_timout: unknown key; did you mean 'handshake_timeout'?"
+        );
     }
 
     #[test]

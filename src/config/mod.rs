@@ -2,6 +2,7 @@
 //!
 //! Knows nobody above it: no TLS library, no runtime. A value that exists here has been checked.
 
+pub mod draft;
 pub mod file;
 pub mod fingerprint;
 pub mod name;
@@ -10,6 +11,7 @@ pub mod settings;
 pub mod store;
 pub mod values;
 
+pub use draft::Draft;
 pub use fingerprint::Fingerprint;
 pub use name::Name;
 pub use places::Places;

@@ -35,7 +35,11 @@ pub const KEYS: &[Key] = &[
     key("sni", "\"auto\"", "server name sent to it: auto (the verified name; none for an IP), off, or a name"),
     key("min_tls", "\"1.0\"", "oldest TLS version spoken to the target"),
     key("max_tls", "\"1.2\"", "newest TLS version spoken to the target; a TLS 1.3 hello makes old servers fail"),
-    key("ciphers", "", "OpenSSL cipher list for the target; without it AES, ECDHE before RSA. 3DES and RC4 only if named"),
+    key(
+        "ciphers",
+        "",
+        "OpenSSL cipher list for the target; without it AES, ECDHE before RSA. 3DES and RC4 only if named",
+    ),
     key("ca", "", "PEM file of the authorities that vouch for the target; without it this system's own"),
     key("pin", "", "accept exactly these certificates, whatever their names and dates: [\"sha256:...\"]"),
     key("insecure", "false", "true: accept any certificate, so anyone on the path can read and change everything"),
@@ -201,7 +205,9 @@ fn read_versions(reader: &mut Reader<'_>) -> (Version, Version) {
 
 fn outbound_version(text: &str) -> Result<Version, BadValue> {
     match text.parse()? {
-        Version::Tls1_3 => Err(BadValue("TLS 1.3 is never spoken to the target: its hello makes old servers fail".into())),
+        Version::Tls1_3 => {
+            Err(BadValue("TLS 1.3 is never spoken to the target: its hello makes old servers fail".into()))
+        }
         version => Ok(version),
     }
 }
@@ -306,7 +312,8 @@ fn san(text: &str) -> Result<String, BadValue> {
 }
 
 /// Cipher words that no forwarder may use, whatever else its list says.
-const NEVER: &[&str] = &["NULL", "EXP", "ADH", "AECDH", "ANON", "SSLV2", "ALL", "COMPLEMENTOFALL", "MD2", "DES-CBC-SHA"];
+const NEVER: &[&str] =
+    &["NULL", "EXP", "ADH", "AECDH", "ANON", "SSLV2", "ALL", "COMPLEMENTOFALL", "MD2", "DES-CBC-SHA"];
 
 /// Takes a list of OpenSSL cipher names; no strength rules, no never-acceptable suites.
 ///
@@ -325,7 +332,9 @@ fn cipher_list(text: &str) -> Result<String, BadValue> {
         let parts = upper.split(['+', '-']);
         let forbidden = NEVER.contains(&upper.as_str()) || parts.into_iter().any(|part| NEVER.contains(&part));
         if forbidden && !removes {
-            return Err(BadValue(format!("'{word}' is never used: no encryption, no authentication or export strength")));
+            return Err(BadValue(format!(
+                "'{word}' is never used: no encryption, no authentication or export strength"
+            )));
         }
         if !word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_+!".contains(&byte)) {
             return Err(BadValue(format!("'{}' is not a cipher name", word.escape_default())));
@@ -338,7 +347,8 @@ fn cipher_list(text: &str) -> Result<String, BadValue> {
 pub fn weak_ciphers(list: &str) -> Vec<&str> {
     let is_weak = |word: &&str| {
         let upper = word.to_ascii_uppercase();
-        !word.starts_with(['!', '-']) && ["RC4", "3DES", "DES-CBC3", "MEDIUM", "LOW"].iter().any(|weak| upper.contains(weak))
+        !word.starts_with(['!', '-'])
+            && ["RC4", "3DES", "DES-CBC3", "MEDIUM", "LOW"].iter().any(|weak| upper.contains(weak))
     };
     list.split([':', ',', ' ']).filter(is_weak).collect()
 }

@@ -347,9 +347,13 @@ mod tests {
         assert_eq!("[::1]:443".parse::<Target>().unwrap().to_string(), "[::1]:443");
         let message = |text: &str| text.parse::<Target>().unwrap_err().to_string();
         assert_eq!(message("ews.corp"), "'ews.corp' has no port; an example: ews.corp:443");
-        assert_eq!(message("https://ews.corp/EWS"), "'https://ews.corp/EWS' is a URL; give HOST:PORT, here ews.corp:443");
+        assert_eq!(
+            message("https://ews.corp/EWS"),
+            "'https://ews.corp/EWS' is a URL; give HOST:PORT, here ews.corp:443"
+        );
         assert!(message("fe80::1:443").contains("[fe80::1]:443"));
-        for wrong in [":443", "a b:443", "ews..corp:443", "ews.corp:0", "ews.corp:x", "10.0.0.256:443", "почта.рф:443"] {
+        for wrong in [":443", "a b:443", "ews..corp:443", "ews.corp:0", "ews.corp:x", "10.0.0.256:443", "почта.рф:443"]
+        {
             assert!(wrong.parse::<Target>().is_err(), "{wrong:?}");
         }
     }
