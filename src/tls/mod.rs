@@ -8,4 +8,5 @@ pub mod identity;
 pub mod inbound;
 pub mod library;
 pub mod outbound;
+pub mod reference;
 pub mod trust;
