@@ -31,6 +31,7 @@ fn a_forwarder_lives_under_systemd_and_leaves_no_trace() {
     let pristine = world.host.tree();
 
     a_failed_install_leaves_the_tree_as_it_was(&world, &pristine);
+    without_systemd_install_says_how_to_run_and_is_undone(&world, &pristine);
     install_puts_everything_in_place_and_a_second_one_changes_nothing(&world);
     units_are_clean(&world.host, "/usr/local/lib/systemd/system");
     let installed = world.host.tree();
@@ -111,6 +112,19 @@ fn a_failed_install_leaves_the_tree_as_it_was(world: &World, pristine: &Tree) {
     world.host.sh("setpriv --reuid=daemon --clear-groups /tmp/ewsbridge install").ended_with(77);
     world.host.ok("rm /tmp/ewsbridge");
     world.host.tree().assert_same_as(pristine);
+}
+
+fn without_systemd_install_says_how_to_run_and_is_undone(world: &World, pristine: &Tree) {
+    let host = &world.host;
+    let run = |line: &str| host.sh(&format!("unshare --mount sh -c 'mount -t tmpfs none /run/systemd && {line}'"));
+    // Made while there was no group that it could have been given to.
+    host.ok("install -D -m 640 /dev/null /var/lib/ewsbridge/identity/early/key.pem");
+    run("/root/ewsbridge install").succeeded().says("ewsbridge run ");
+    assert_eq!(host.ok("find /usr/local -type f"), "/usr/local/bin/ewsbridge\n");
+    let early = host.ok("cd /var/lib/ewsbridge && stat -c '%a %U:%G' identity/early/key.pem");
+    assert_eq!(early, "640 root:ewsbridge\n");
+    run("ewsbridge uninstall --purge").succeeded();
+    host.tree().assert_same_as(pristine);
 }
 
 fn install_puts_everything_in_place_and_a_second_one_changes_nothing(world: &World) {
