@@ -1,1 +1,4 @@
-//! (to come)
+//! TLS: everything that touches a certificate, a key or a handshake.
+
+pub mod certificate;
+pub mod library;
