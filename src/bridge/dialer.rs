@@ -12,7 +12,7 @@ use crate::config::values::duration_text;
 use crate::tls::certificate::Facts;
 use crate::tls::explain::Cure;
 use crate::tls::outbound::{self, Connector, Failed, Outbound};
-use crate::tls::trust::Refusal;
+use crate::tls::trust::{Refusal, Voucher};
 
 /// Opens connections to a target.
 pub struct Dialer {
@@ -31,6 +31,8 @@ pub struct Dialed {
     pub tcp: Duration,
     /// The TLS handshake.
     pub tls: Duration,
+    /// Who vouches for the target's certificate.
+    pub voucher: Voucher,
 }
 
 impl Dialer {
@@ -56,7 +58,7 @@ impl Dialer {
         let tcp = began.elapsed();
         let began = Instant::now();
         match tokio::time::timeout(deadlines.handshake, self.connector.connect(socket)).await {
-            Ok(Ok(leg)) => Ok(Dialed { leg, tcp, tls: began.elapsed() }),
+            Ok(Ok(leg)) => Ok(Dialed { leg, tcp, tls: began.elapsed(), voucher: self.connector.voucher() }),
             Ok(Err(failed)) => Err(self.explain(failed)),
             Err(_) => {
                 let cause = format!("not finished within {}", duration_text(deadlines.handshake));

@@ -56,6 +56,7 @@ impl Error {
             Self::Outbound(outbound::Error::Trust(trust::Error::NoSystemAuthorities)) => {
                 Some("install the package ca-certificates, or give --ca FILE or --pin sha256:HEX".to_owned())
             }
+            Self::Identity(error) => error.hint(),
             _ => None,
         }
     }

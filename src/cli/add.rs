@@ -22,6 +22,7 @@ use crate::bridge::dialer::{Dialed, Dialer};
 use crate::bridge::failure::Failure;
 use crate::bridge::resolver::Resolver;
 use crate::bridge::{Forwarder, listener};
+use crate::config::settings::Trust;
 use crate::config::values::Listen;
 use crate::config::{Draft, Name, Places, Settings, store};
 use crate::service::{self, units};
@@ -31,7 +32,7 @@ use crate::tls::trust::Voucher;
 /// Probe the target, make a certificate, start the forwarder, prove the path.
 #[derive(Args)]
 #[command(after_help = "Example: ewsbridge add exch1 9443 ews.corp:443")]
-pub struct Add {
+pub(super) struct Add {
     /// The forwarder's name: also its file's and its service's (ewsbridge@NAME)
     name: String,
     /// Where clients connect
@@ -57,7 +58,7 @@ const PROOF: Duration = Duration::from_secs(10);
 
 impl Add {
     /// Adds the forwarder, or leaves everything as it was.
-    pub fn run(self, places: &Places) -> Done {
+    pub(super) fn run(self, places: &Places) -> Done {
         super::interruptible(async { self.add(places).await })
     }
 
@@ -87,7 +88,8 @@ impl Add {
         let mut undo = Undo::default();
         let group = service::group_of_service().filter(|_| places.are_system());
         let facts = self.make_identity(places, &name, &settings, group, &mut undo)?;
-        write_settings(places, &name, &draft, group, &mut undo)?;
+        write_settings(places, &name, &mut draft, group, &mut undo)?;
+        let settings = draft.settings()?;
         warnings.iter().for_each(|warning| step(Word::Warn, warning));
         let systemd = units::running() && places.are_system();
         let foreground = if systemd {
@@ -146,7 +148,8 @@ impl Add {
         proof::print_facts(facts);
         if !talk::can_ask(self.no_input) {
             let again = format!("ewsbridge add {name} {} {}", self.listen, self.target);
-            let mut hint = format!("compare it, then run one of\n  {again} --pin {}\n  {again} --ca FILE", facts.fingerprint);
+            let mut hint =
+                format!("compare it, then run one of\n  {again} --pin {}\n  {again} --ca FILE", facts.fingerprint);
             if let Some(cure) = &failure.hint {
                 let fault = cure.rsplit_once(' ').map(|(_, fault)| fault).filter(|_| cure.starts_with("--accept"));
                 hint.extend(fault.map(|fault| format!("\n  {again} --accept {fault}")));
@@ -201,7 +204,7 @@ impl Add {
 }
 
 /// Only root may write where the system's forwarders live.
-pub fn require_rights(places: &Places) -> Result<(), Failed> {
+pub(super) fn require_rights(places: &Places) -> Result<(), Failed> {
     if places.are_system() && !service::is_root() {
         let failed = Failed::with(code::NO_PERMISSION, format!("{}: permission denied", places.config.display()));
         return Err(failed.hint("run it as root: sudo ewsbridge ..."));
@@ -234,7 +237,7 @@ fn already_there(places: &Places, name: &Name, draft: &Draft) -> Result<bool, Fa
 }
 
 /// Two forwarders can't have one port, whether or not the other runs now.
-pub fn refuse_taken_port(places: &Places, name: &Name, listen: Listen) -> Result<(), Failed> {
+pub(super) fn refuse_taken_port(places: &Places, name: &Name, listen: Listen) -> Result<(), Failed> {
     for other in store::names(places)?.into_iter().filter(|other| other != name) {
         let Ok(settings) = store::load(places, &other) else { continue };
         let overlap = match (settings.listen, listen) {
@@ -269,7 +272,7 @@ fn draft_trusts_nobody(draft: &Draft) -> bool {
 fn tell_certificate(dialed: &Dialed) {
     let Some(facts) = dialed.leg.certificate().and_then(|leaf| Facts::of(&leaf).ok()) else { return };
     let until = facts.not_after.date();
-    let (word, who) = match dialed.leg.voucher() {
+    let (word, who) = match &dialed.voucher {
         Voucher::System => (Word::Ok, "trusted by this system".to_owned()),
         Voucher::File(file) => (Word::Ok, format!("trusted by {}", file.display())),
         Voucher::Pin => (Word::Ok, "pinned".to_owned()),
@@ -284,7 +287,7 @@ fn tell_certificate(dialed: &Dialed) {
 fn write_settings(
     places: &Places,
     name: &Name,
-    draft: &Draft,
+    draft: &mut Draft,
     group: Option<Gid>,
     undo: &mut Undo,
 ) -> Result<(), Failed> {
@@ -292,6 +295,11 @@ fn write_settings(
     undo.make_folder(&places.forwarders(), 0o750, group)?;
     let path = places.forwarder(name);
     undo.note_absent(path.clone());
+    if let Trust::Ca(file, _) = draft.settings()?.trust {
+        undo.note_absent(places.authorities(name));
+        let copy = identities::adopt_authorities(places, name, &file, group)?;
+        draft.set("ca", copy.display().to_string());
+    }
     let date = time::OffsetDateTime::now_utc().date().to_string();
     store::write(&path, draft.render(name, &path, &date).as_bytes(), 0o640, group)?;
     step(Word::Ok, format!("{} written", path.display()));
@@ -323,7 +331,8 @@ struct Foreground {
 impl Foreground {
     fn start(places: &Places, name: &Name, settings: &Settings, socket: std::net::TcpListener) -> Result<Self, Failed> {
         let forwarder = Forwarder::load(places, name, settings.clone(), Resolver::default())?;
-        let socket = tokio::net::TcpListener::from_std(socket).map_err(|error| Failed::new(format!("listen: {error}")))?;
+        let socket =
+            tokio::net::TcpListener::from_std(socket).map_err(|error| Failed::new(format!("listen: {error}")))?;
         let (stop, sessions) = (CancellationToken::new(), TaskTracker::new());
         tokio::spawn(listener::run(Arc::new(forwarder), socket, sessions.clone(), stop.clone()));
         Ok(Self { stop, sessions })
@@ -351,7 +360,11 @@ fn summary(name: &Name, settings: &Settings, facts: &Facts, time: Duration, syst
     for (russian, english, value) in [
         ("Адрес сервера EWS", "EWS server address", host.as_str()),
         ("Пропустить проверку SSL-сертификата", "skip the check", "off"),
-        ("SSL-сертификат сервера (или корневой)", "certificate", if own { "the text that step 2 prints" } else { "the authority of your certificate" }),
+        (
+            "SSL-сертификат сервера (или корневой)",
+            "certificate",
+            if own { "the text that step 2 prints" } else { "the authority of your certificate" },
+        ),
     ] {
         let label = if talk::is_utf8() { format!("{russian} ({english})") } else { english.to_owned() };
         println!("       {label}{}{value}", " ".repeat(54_usize.saturating_sub(label.chars().count()).max(1)));
@@ -371,7 +384,7 @@ fn summary(name: &Name, settings: &Settings, facts: &Facts, time: Duration, syst
 }
 
 /// A duration for people: `0.8 ms`.
-pub fn millis(time: Duration) -> String {
+pub(super) fn millis(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1000.0)
 }
 

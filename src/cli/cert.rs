@@ -17,7 +17,7 @@ use crate::tls::reference::Anchor;
 
 /// The certificate that clients must trust, and renewal.
 #[derive(Args)]
-pub struct Cert {
+pub(super) struct Cert {
     #[command(subcommand)]
     command: Command,
 }
@@ -61,7 +61,7 @@ struct Document<'a> {
 
 impl Cert {
     /// Runs the subcommand.
-    pub fn run(self, places: &Places) -> Done {
+    pub(super) fn run(self, places: &Places) -> Done {
         match self.command {
             Command::Show { name, json } => show(places, &parse(&name)?, json),
             Command::Renew { names, all, force } => {
@@ -86,7 +86,7 @@ fn show(places: &Places, name: &Name, json: bool) -> Done {
     let pair = identity::read(&folder).map_err(forwarder::Error::from)?;
     let (facts, pem, whose) = match proof::anchor(places, name).map_err(Failed::new)? {
         Anchor::Authority(pem) => {
-            let (facts, _) = identity::Authority::certificate(places).map_err(forwarder::Error::from)?;
+            let (_, facts) = identity::Authority::certificate(places).map_err(forwarder::Error::from)?;
             (facts, pem, "this local CA; it stays the same when certificates are renewed")
         }
         Anchor::Exactly(_) => {
@@ -127,9 +127,10 @@ fn renew(places: &Places, names: &[Name], force: bool) -> Done {
     let group = service::group_of_service().filter(|_| places.are_system());
     let mut worst = Ok(0);
     for name in names {
-        match store::load(places, name).map_err(Failed::from).and_then(|settings| {
-            identities::renew(places, name, &settings, force, group)
-        }) {
+        match store::load(places, name)
+            .map_err(Failed::from)
+            .and_then(|settings| identities::renew(places, name, &settings, force, group))
+        {
             Ok(done) => step(Word::Ok, format!("{name}: {done}")),
             // One forwarder's trouble must not keep the others from being renewed.
             Err(failed) => {

@@ -22,7 +22,7 @@ use crate::tls::trust::Voucher;
 
 /// Walk the path through a forwarder: both legs, one line each.
 #[derive(Args)]
-pub struct Check {
+pub(super) struct Check {
     /// The forwarder
     name: String,
     /// Print one JSON document
@@ -55,7 +55,7 @@ const NEAR: Duration = Duration::from_secs(10);
 
 impl Check {
     /// Prints what it finds; exit code 1 if anything failed.
-    pub fn run(self, places: &Places) -> Done {
+    pub(super) fn run(self, places: &Places) -> Done {
         let name: Name = self.name.parse().map_err(|error| Failed::with(code::USAGE, error))?;
         let settings = store::load(places, &name)?;
         let mut walk = Walk { name: &name, places, settings: &settings, steps: Vec::new(), quiet: self.json };
@@ -104,7 +104,8 @@ impl Walk<'_> {
     async fn target(&mut self) -> Result<(), Failed> {
         self.head(&format!("Target {}", self.settings.target));
         let settings = Arc::new(self.settings.clone());
-        let dialer = Dialer::new(Some(self.name.to_string()), settings, Resolver::default()).map_err(forwarder::Error::from)?;
+        let dialer =
+            Dialer::new(Some(self.name.to_string()), settings, Resolver::default()).map_err(forwarder::Error::from)?;
         for warning in self.settings.warnings() {
             self.note("target.settings", Word::Warn, warning, None);
         }
@@ -126,7 +127,7 @@ impl Walk<'_> {
         );
         self.note("target.tls", Word::Ok, text, None);
         if let Some(facts) = leg.certificate().and_then(|leaf| Facts::of(&leaf).ok()) {
-            self.target_certificate(&facts, &leg.voucher());
+            self.target_certificate(&facts, &dialed.voucher);
         }
         Ok(())
     }
@@ -172,17 +173,31 @@ impl Walk<'_> {
         self.note("listener.tls", Word::Ok, text, None);
         let left = seen.facts.days_left(OffsetDateTime::now_utc());
         let word = if left < SOON { Word::Warn } else { Word::Ok };
-        let text = format!("own certificate: {}; {}", seen.facts.names_text(), seen.facts.lifetime_text(OffsetDateTime::now_utc()));
+        let text = format!(
+            "own certificate: {}; {}",
+            seen.facts.names_text(),
+            seen.facts.lifetime_text(OffsetDateTime::now_utc())
+        );
         self.note("listener.certificate", word, text, None);
         let Anchor::Authority(pem) = anchor else { return };
         for name in [seen.facts.names.first(), seen.facts.names.last()].into_iter().flatten() {
             let Ok(host) = name.parse::<Host>() else { continue };
             match reference::ordinary_client(self.settings.listen.from_here(), &host, pem, self.limit()).await {
                 Ok(()) => {
-                    self.note("listener.client", Word::Ok, format!("an ordinary client that pasted the CA accepts it as {name}"), None);
+                    self.note(
+                        "listener.client",
+                        Word::Ok,
+                        format!("an ordinary client that pasted the CA accepts it as {name}"),
+                        None,
+                    );
                 }
                 Err(cause) => {
-                    self.note("listener.client", Word::Fail, format!("an ordinary client refuses it as {name}: {cause}"), None);
+                    self.note(
+                        "listener.client",
+                        Word::Fail,
+                        format!("an ordinary client refuses it as {name}: {cause}"),
+                        None,
+                    );
                 }
             }
         }

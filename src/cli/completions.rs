@@ -6,14 +6,14 @@ use super::{Arguments, Done};
 
 /// Print completions for a shell.
 #[derive(Args)]
-pub struct Completions {
+pub(super) struct Completions {
     /// The shell
     shell: clap_complete::Shell,
 }
 
 impl Completions {
     /// Prints them.
-    pub fn run(self) -> Done {
+    pub(super) fn run(self) -> Done {
         clap_complete::generate(self.shell, &mut Arguments::command(), "ewsbridge", &mut std::io::stdout());
         Ok(0)
     }

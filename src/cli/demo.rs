@@ -26,15 +26,15 @@ use super::talk::{Word, step};
 use crate::bridge::forwarder::{self, Forwarder, Source};
 use crate::bridge::listener;
 use crate::bridge::resolver::Resolver;
-use crate::config::values::Host;
 use crate::config::Draft;
+use crate::config::values::Host;
 use crate::tls::identity;
 use crate::tls::reference::{self, Anchor};
 use crate::tls::trust::fingerprint;
 
 /// Show the bridge at work: a TLS 1.1 server, a forwarder to it, one request through both.
 #[derive(Args)]
-pub struct Demo {
+pub(super) struct Demo {
     /// Port of the forwarder on 127.0.0.1; 0: any
     #[arg(default_value_t = 9443)]
     port: u16,
@@ -45,7 +45,7 @@ pub struct Demo {
 
 impl Demo {
     /// Shows the bridge, and stays up until SIGINT or SIGTERM unless told otherwise.
-    pub fn run(self) -> Done {
+    pub(super) fn run(self) -> Done {
         super::interruptible(self.show())
     }
 
@@ -65,7 +65,8 @@ impl Demo {
         let socket = super::run::bind("demo", settings.listen)?;
         let socket = TcpListener::from_std(socket).map_err(failed("listen"))?;
         let address = socket.local_addr().map_err(failed("listen"))?;
-        let made = identity::for_this_run().map_err(forwarder::Error::from)?;
+        let made = identity::for_this_run(&identity::machine_names(), time::OffsetDateTime::now_utc())
+            .map_err(forwarder::Error::from)?;
         let forwarder = Forwarder::new("demo".to_owned(), settings, made.pair, Source::Memory, Resolver::default())?;
         let forwarder = Arc::new(forwarder);
         let (stop, sessions) = (CancellationToken::new(), TaskTracker::new());
@@ -83,7 +84,8 @@ async fn one_request(forwarder: &Forwarder, address: SocketAddr, authority: &str
     let outbound = forwarder.dialer.dial().await.map_err(|failure| Failed::new(format!("demo: {failure}")))?;
     let anchor = Anchor::Authority(authority.to_owned());
     let host = Host::Address(address.ip());
-    let seen = reference::visit(address, &anchor, &host, Some(("demo", "/EWS/Exchange.asmx")), Duration::from_secs(20)).await;
+    let seen =
+        reference::visit(address, &anchor, &host, Some(("demo", "/EWS/Exchange.asmx")), Duration::from_secs(20)).await;
     let seen = seen.map_err(|cause| Failed::new(format!("demo: request through {address}: {cause}")))?;
     let status = seen.http.map(|http| http.status).ok_or_else(|| Failed::new("demo: the request got no answer"))?;
     println!("client -> bridge   {} {}", seen.version.replace("TLSv", "TLS "), seen.suite);

@@ -5,18 +5,20 @@ use std::process::{Command, Stdio};
 use crate::config::values::Listen;
 
 /// Who reaches the listener, in words.
-pub fn who_reaches(listen: Listen) -> String {
+pub(super) fn who_reaches(listen: Listen) -> String {
     match listen {
         Listen::At(address) if address.ip().is_loopback() => "this machine only, not its containers".to_owned(),
         Listen::At(address) if !address.ip().is_unspecified() => {
             format!("whoever reaches {} through this machine's firewall", address.ip())
         }
-        _ => format!("this machine, its containers, and every host that its firewall lets reach port {}", listen.port()),
+        _ => {
+            format!("this machine, its containers, and every host that its firewall lets reach port {}", listen.port())
+        }
     }
 }
 
 /// The command that opens the port, if a firewall that is known here blocks it.
-pub fn open_port(listen: Listen) -> Option<String> {
+pub(super) fn open_port(listen: Listen) -> Option<String> {
     let port = listen.port();
     if matches!(listen, Listen::At(address) if address.ip().is_loopback()) {
         return None;

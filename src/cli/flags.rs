@@ -12,7 +12,7 @@ use crate::config::{Draft, Places, store};
 
 /// Where settings and state live.
 #[derive(Args)]
-pub struct PlacesFlags {
+pub(super) struct PlacesFlags {
     /// Folder of the settings
     #[arg(long, value_name = "DIR", env = "EWSBRIDGE_CONFIG_DIR", default_value = CONFIG_DIR, global = true, hide_env_values = true)]
     config_dir: PathBuf,
@@ -23,14 +23,14 @@ pub struct PlacesFlags {
 
 impl PlacesFlags {
     /// The folders to use.
-    pub fn places(&self) -> Places {
+    pub(super) fn places(&self) -> Places {
         Places { config: self.config_dir.clone(), state: self.state_dir.clone() }
     }
 }
 
 /// How the target is spoken to and judged.
 #[derive(Args, Default)]
-pub struct TargetFlags {
+pub(super) struct TargetFlags {
     /// PEM file of the authorities that vouch for the target
     #[arg(long, value_name = "FILE", help_heading = "Trust")]
     ca: Option<PathBuf>,
@@ -62,7 +62,7 @@ pub struct TargetFlags {
 
 impl TargetFlags {
     /// Writes what was given into a draft.
-    pub fn write(&self, draft: &mut Draft) {
+    pub(super) fn write(&self, draft: &mut Draft) {
         draft.set_some("ca", self.ca.as_deref().map(absolute));
         draft.set_list("pin", &self.pin);
         if self.insecure {
@@ -79,7 +79,7 @@ impl TargetFlags {
 
 /// What the forwarder serves to clients.
 #[derive(Args, Default)]
-pub struct IdentityFlags {
+pub(super) struct IdentityFlags {
     /// One more name or address for the forwarder's own certificate (repeatable)
     #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = "Own certificate")]
     san: Vec<String>,
@@ -98,7 +98,7 @@ pub struct IdentityFlags {
 }
 
 /// A PFX file and its password.
-pub struct Pfx {
+pub(super) struct Pfx {
     /// The file.
     pub file: PathBuf,
     /// Its password; never printed.
@@ -107,7 +107,7 @@ pub struct Pfx {
 
 impl IdentityFlags {
     /// Writes what was given into a draft.
-    pub fn write(&self, draft: &mut Draft) {
+    pub(super) fn write(&self, draft: &mut Draft) {
         draft.set_list("san", &self.san);
         draft.set_some("cert", self.cert.as_deref().map(absolute));
         draft.set_some("key", self.key.as_deref().map(absolute));
@@ -117,7 +117,7 @@ impl IdentityFlags {
     ///
     /// # Errors
     /// The password file can't be read, or nobody can be asked.
-    pub fn pfx(&self, no_input: bool) -> Result<Option<Pfx>, Failed> {
+    pub(super) fn pfx(&self, no_input: bool) -> Result<Option<Pfx>, Failed> {
         let Some(file) = self.pfx.clone() else { return Ok(None) };
         let password = match &self.pfx_password_file {
             Some(path) => {

@@ -1,5 +1,7 @@
 //! What a forwarder serves, by its settings: our own certificate, a foreign pair, or a PFX file's.
 
+use std::path::{Path, PathBuf};
+
 use nix::unistd::Gid;
 use time::OffsetDateTime;
 
@@ -11,7 +13,7 @@ use crate::tls::certificate::Facts;
 use crate::tls::{identity, pfx};
 
 /// A certificate put in place.
-pub struct Made {
+pub(super) struct Made {
     /// Its facts.
     pub facts: Facts,
     /// Where it is from and how long it holds, in words.
@@ -22,7 +24,7 @@ pub struct Made {
 ///
 /// # Errors
 /// A pair that can't be read or doesn't match, a CA that is damaged, a full disk.
-pub fn make(
+pub(super) fn make(
     places: &Places,
     name: &Name,
     settings: &Settings,
@@ -42,9 +44,12 @@ pub fn make(
             format!("taken from {}", file.file.display())
         }
         (None, None) => {
-            let (authority, _) = identity::Authority::load_or_create(places).map_err(own)?;
-            let issued = authority.issue(&names(settings)).map_err(own)?;
-            identity::install(places, name, &issued.chain_pem, &issued.key_pem, group).map_err(own)?;
+            let (now, names) = (OffsetDateTime::now_utc(), names(settings));
+            let host = names.first().map_or("this host", String::as_str);
+            let (authority, _) = identity::Authority::load_or_create(places, host, now).map_err(own)?;
+            let issued = authority.issue(&names, now).map_err(own)?;
+            identity::install(places, name, issued.chain_pem.as_bytes(), issued.key_pem.as_bytes(), group)
+                .map_err(own)?;
             "renewed by itself".to_owned()
         }
     };
@@ -53,11 +58,31 @@ pub fn make(
     Ok(Made { facts, origin })
 }
 
+/// Copies a file of authorities to where the service can read it, and says where that is: its
+/// sandbox hides home folders and /tmp.
+///
+/// # Errors
+/// The file can't be read, the copy can't be written.
+pub(super) fn adopt_authorities(
+    places: &Places,
+    name: &Name,
+    file: &Path,
+    group: Option<Gid>,
+) -> Result<PathBuf, Failed> {
+    let copy = places.authorities(name);
+    if file.starts_with(&places.config) {
+        return Ok(file.to_owned());
+    }
+    let bytes = std::fs::read(file).map_err(store::Error::io(file, "read"))?;
+    store::write(&copy, &bytes, 0o640, group)?;
+    Ok(copy)
+}
+
 /// Renews what is due; says what was done.
 ///
 /// # Errors
 /// As [`make`]; what was served goes on being served.
-pub fn renew(
+pub(super) fn renew(
     places: &Places,
     name: &Name,
     settings: &Settings,
@@ -67,19 +92,20 @@ pub fn renew(
     if let Some((cert, key)) = &settings.foreign {
         let taken = identity::adopt(places, name, cert, key, group).map_err(own)?;
         return Ok(match taken {
-            identity::Renewal::Unchanged => format!("{} has not changed", cert.display()),
-            identity::Renewal::Renewed { facts } => format!("{} taken over, to {}", cert.display(), facts.not_after.date()),
+            identity::Adoption::Unchanged(_) => format!("{} has not changed", cert.display()),
+            identity::Adoption::Adopted(facts, _) => {
+                format!("{} taken over, to {}", cert.display(), facts.not_after.date())
+            }
         });
     }
-    let served = identity::read(&places.identity(name)).map_err(own)?.facts;
-    let ours = identity::Authority::certificate(places).is_ok_and(|(authority, _)| authority.subject == served.issuer);
-    if !ours {
-        return Ok(format!("imported, to {}; bring a new one by 'ewsbridge set {name} cert=FILE key=FILE'", served.not_after.date()));
-    }
-    let renewed = identity::renew(places, name, &names(settings), force, OffsetDateTime::now_utc(), group).map_err(own)?;
+    let renewed = identity::renew(places, name, &names(settings), force, OffsetDateTime::now_utc()).map_err(own)?;
     Ok(match renewed {
-        identity::Renewal::Unchanged => format!("valid to {}, not due", served.not_after.date()),
-        identity::Renewal::Renewed { facts } => format!("renewed, to {}", facts.not_after.date()),
+        identity::Renewal::Unchanged(facts) => format!("valid to {}, not due", facts.not_after.date()),
+        identity::Renewal::Renewed(facts) => format!("renewed, to {}", facts.not_after.date()),
+        identity::Renewal::Foreign(facts) => {
+            let until = facts.not_after.date();
+            format!("imported, to {until}; a new one: ewsbridge set {name} cert=FILE key=FILE")
+        }
     })
 }
 
@@ -95,5 +121,5 @@ fn names(settings: &Settings) -> Vec<String> {
 }
 
 fn own(error: identity::Error) -> Failed {
-    Failed::from(forwarder::Error::from(error))
+    forwarder::Error::from(error).into()
 }

@@ -8,11 +8,11 @@ use crate::service::install;
 
 /// Put binary, units and service user in place, where no package did.
 #[derive(Args)]
-pub struct Install {}
+pub(super) struct Install {}
 
 /// Take away what 'install' put in place.
 #[derive(Args)]
-pub struct Uninstall {
+pub(super) struct Uninstall {
     /// Also delete settings, certificates, the local CA and the service user
     #[arg(long)]
     purge: bool,
@@ -20,7 +20,7 @@ pub struct Uninstall {
 
 impl Install {
     /// Installs or upgrades.
-    pub fn run(self) -> Done {
+    pub(super) fn run(self) -> Done {
         let done = install::install(&mut tell)?;
         let state = if done.changed { "is installed" } else { "was installed already" };
         println!("ewsbridge {state}. First step: ewsbridge add NAME PORT HOST:PORT");
@@ -33,7 +33,7 @@ impl Install {
 
 impl Uninstall {
     /// Uninstalls.
-    pub fn run(self) -> Done {
+    pub(super) fn run(self) -> Done {
         let changed = install::uninstall(self.purge, &mut tell)?;
         println!("ewsbridge {}", if changed { "is uninstalled" } else { "was not installed; nothing to do" });
         Ok(0)

@@ -10,7 +10,7 @@ use crate::service::units;
 
 /// All forwarders, one line each.
 #[derive(Args)]
-pub struct List {
+pub(super) struct List {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -36,7 +36,7 @@ struct Document {
 
 impl List {
     /// Prints the list.
-    pub fn run(self, places: &Places) -> Done {
+    pub(super) fn run(self, places: &Places) -> Done {
         let rows: Vec<Row> = store::names(places)?.iter().map(|name| row(places, name)).collect();
         if self.json {
             super::print_json(&Document { schema: 1, ok: true, forwarders: rows });
@@ -87,7 +87,7 @@ fn row(places: &Places, name: &Name) -> Row {
 }
 
 /// `running`, `stopped` … by systemd; `-` where it can't tell.
-pub fn state(places: &Places, name: &Name) -> &'static str {
+pub(super) fn state(places: &Places, name: &Name) -> &'static str {
     if !places.are_system() || !units::running() {
         return "-";
     }
@@ -95,7 +95,7 @@ pub fn state(places: &Places, name: &Name) -> &'static str {
 }
 
 /// How the target is judged, in a word or two.
-pub fn trust_text(trust: &Trust) -> String {
+pub(super) fn trust_text(trust: &Trust) -> String {
     let faults = |accept: &[crate::config::values::Fault]| {
         accept.iter().map(|fault| format!(" +{}", fault.word())).collect::<String>()
     };

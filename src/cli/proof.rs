@@ -11,13 +11,18 @@ use crate::tls::identity;
 use crate::tls::reference::{self, Anchor, Http, Seen};
 
 /// The page that every Exchange has, and answers with 401 to a stranger.
-pub const PAGE: &str = "/EWS/Exchange.asmx";
+pub(super) const PAGE: &str = "/EWS/Exchange.asmx";
 
 /// Visits a forwarder through its own port, as a client that was given its certificate.
 ///
 /// # Errors
 /// What failed, in one sentence.
-pub async fn through(places: &Places, name: &Name, settings: &Settings, limit: Duration) -> Result<Seen, String> {
+pub(super) async fn through(
+    places: &Places,
+    name: &Name,
+    settings: &Settings,
+    limit: Duration,
+) -> Result<Seen, String> {
     let address = settings.listen.from_here();
     let anchor = anchor(places, name)?;
     let host = settings.server_name.to_string();
@@ -28,30 +33,33 @@ pub async fn through(places: &Places, name: &Name, settings: &Settings, limit: D
 ///
 /// # Errors
 /// The certificate can't be read.
-pub fn anchor(places: &Places, name: &Name) -> Result<Anchor, String> {
+pub(super) fn anchor(places: &Places, name: &Name) -> Result<Anchor, String> {
     let pair = identity::read(&places.identity(name)).map_err(|error| error.to_string())?;
     match identity::Authority::certificate(places) {
-        Ok((facts, pem)) if facts.subject == pair.facts.issuer => Ok(Anchor::Authority(pem)),
+        Ok((authority, facts)) if facts.subject == pair.facts.issuer => {
+            let pem = authority.to_pem().map_err(|error| error.to_string())?;
+            Ok(Anchor::Authority(String::from_utf8_lossy(&pem).into_owned()))
+        }
         _ => Ok(Anchor::Exactly(pair.facts.fingerprint)),
     }
 }
 
 /// An HTTP answer in words.
-pub fn http_text(http: Option<&Http>) -> String {
+pub(super) fn http_text(http: Option<&Http>) -> String {
     let Some(http) = http else { return "the target gave no HTTP answer".to_owned() };
     let schemes = if http.schemes.is_empty() { String::new() } else { format!(" ({})", http.schemes.join(", ")) };
     format!("{PAGE} answers {}{schemes}", http.status)
 }
 
 /// A certificate's facts, for eyes that compare them.
-pub fn print_facts(facts: &Facts) {
+pub(super) fn print_facts(facts: &Facts) {
     for line in facts_lines(facts) {
         eprintln!("          {line}");
     }
 }
 
 /// A certificate's facts, a line each.
-pub fn facts_lines(facts: &Facts) -> [String; 5] {
+pub(super) fn facts_lines(facts: &Facts) -> [String; 5] {
     let now = time::OffsetDateTime::now_utc();
     [
         format!("subject     {}; names {}", facts.subject, facts.names_text()),
@@ -66,7 +74,7 @@ pub fn facts_lines(facts: &Facts) -> [String; 5] {
 ///
 /// # Errors
 /// Anything but yes, and a fingerprint that does not match.
-pub fn ask_pin(question: &str, wanted: Fingerprint) -> Result<(), Failed> {
+pub(super) fn ask_pin(question: &str, wanted: Fingerprint) -> Result<(), Failed> {
     let answer = talk::ask(&format!("{question} [yes/no/fingerprint]")).unwrap_or_default();
     if answer.eq_ignore_ascii_case("yes") || answer.parse() == Ok(wanted) {
         return Ok(());

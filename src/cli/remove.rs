@@ -11,14 +11,14 @@ use crate::tls::identity;
 
 /// Stop and delete a forwarder.
 #[derive(Args)]
-pub struct Remove {
+pub(super) struct Remove {
     /// The forwarder
     name: String,
 }
 
 impl Remove {
     /// Removes the forwarder; the local CA stays, for clients have pasted it.
-    pub fn run(self, places: &Places) -> Done {
+    pub(super) fn run(self, places: &Places) -> Done {
         let name: Name = self.name.parse().map_err(|error| Failed::with(code::USAGE, error))?;
         add::require_rights(places)?;
         let _lock = super::lock(places)?;
@@ -31,12 +31,18 @@ impl Remove {
             }
         }
         identity::remove(places, &name).map_err(crate::bridge::forwarder::Error::from)?;
+        let authorities = places.authorities(&name);
+        if authorities.exists() {
+            std::fs::remove_file(&authorities).map_err(store::Error::io(&authorities, "remove"))?;
+        }
         let path = places.forwarder(&name);
         std::fs::remove_file(&path).map_err(store::Error::io(&path, "remove"))?;
         step(Word::Ok, format!("{} and its certificate removed", path.display()));
         println!("{name}: removed");
         if store::names(places)?.is_empty() && places.authority().exists() {
-            eprintln!("The local CA stays, so that clients need not paste another; 'ewsbridge uninstall --purge' deletes it.");
+            eprintln!(
+                "The local CA stays, so that clients need not paste another; 'ewsbridge uninstall --purge' deletes it."
+            );
         }
         Ok(0)
     }

@@ -15,8 +15,10 @@ use crate::service::{self, units};
 
 /// Change settings and restart.
 #[derive(Args)]
-#[command(after_help = "Examples: ewsbridge set exch1 min_tls=1.1     ewsbridge set exch1 accept=sha1,expired\n          ewsbridge set exch1 ciphers=      (back to the default)")]
-pub struct Set {
+#[command(
+    after_help = "Examples: ewsbridge set exch1 min_tls=1.1     ewsbridge set exch1 accept=sha1,expired\n          ewsbridge set exch1 ciphers=      (back to the default)"
+)]
+pub(super) struct Set {
     /// The forwarder
     name: String,
     /// What to change; an empty value takes the key out, lists are separated by commas
@@ -29,12 +31,19 @@ pub struct Set {
 
 impl Set {
     /// Changes the file, or leaves everything as it was.
-    pub fn run(self, places: &Places) -> Done {
+    pub(super) fn run(self, places: &Places) -> Done {
         let name: Name = self.name.parse().map_err(|error| Failed::with(code::USAGE, error))?;
         add::require_rights(places)?;
         let _lock = super::lock(places)?;
         let old = store::read_text(places, &name)?;
-        let changes: Vec<_> = self.changes.iter().map(|change| parsed(change)).collect::<Result<_, _>>()?;
+        let mut changes: Vec<_> = self.changes.iter().map(|change| parsed(change)).collect::<Result<_, _>>()?;
+        let ca = changes.iter_mut().find_map(|(key, value)| value.as_mut().filter(|_| key.name == "ca"));
+        if let Some(value) = ca {
+            let group = service::group_of_service().filter(|_| places.are_system());
+            let given = std::path::absolute(value.as_str().unwrap_or_default()).map_err(Failed::new)?;
+            crate::tls::certificate::read_pem_chain(&given).map_err(Failed::new)?;
+            *value = identities::adopt_authorities(places, &name, &given, group)?.display().to_string().into();
+        }
         let path = places.forwarder(&name);
         let new = edited(&old, &path, changes.iter().map(|(key, value)| (key.name, value.clone())))?;
         if new == old {
@@ -49,7 +58,8 @@ impl Set {
             Failed::with(code::USAGE, text.collect::<Vec<_>>().join("\n")).hint("nothing was changed")
         })?;
         add::refuse_taken_port(places, &name, settings.listen)?;
-        Dialer::new(None, settings.clone().into(), Resolver::default()).map_err(crate::bridge::forwarder::Error::from)?;
+        Dialer::new(None, settings.clone().into(), Resolver::default())
+            .map_err(crate::bridge::forwarder::Error::from)?;
         self.apply(places, &name, &old, &new, &settings)
     }
 
@@ -84,7 +94,7 @@ impl Set {
 }
 
 /// Restarts the service, with the capability for a low port if it now has one.
-pub fn restart(name: &Name, settings: &Settings) -> Result<(), service::Error> {
+pub(super) fn restart(name: &Name, settings: &Settings) -> Result<(), service::Error> {
     if units::is_low_port(settings.listen.port()) {
         units::allow_low_port(name)?;
     } else {
@@ -96,7 +106,8 @@ pub fn restart(name: &Name, settings: &Settings) -> Result<(), service::Error> {
 /// `key=value` as the file would have it; no value takes the key out.
 fn parsed(change: &str) -> Result<(&'static Key, Option<Value>), Failed> {
     let Some((name, text)) = change.split_once('=') else {
-        return Err(Failed::with(code::USAGE, format!("'{change}' is not KEY=VALUE")).hint("ewsbridge show NAME lists the keys"));
+        return Err(Failed::with(code::USAGE, format!("'{change}' is not KEY=VALUE"))
+            .hint("ewsbridge show NAME lists the keys"));
     };
     let (name, text) = (name.trim().replace('-', "_"), text.trim());
     let Some(key) = KEYS.iter().find(|key| key.name == name && key.name != "format") else {

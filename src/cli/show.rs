@@ -4,14 +4,14 @@ use clap::Args;
 use serde::Serialize;
 use toml_edit::DocumentMut;
 
-use super::failed::{Failed, code};
 use super::Done;
+use super::failed::{Failed, code};
 use crate::config::settings::KEYS;
 use crate::config::{Places, store};
 
 /// The settings in force, defaults included.
 #[derive(Args)]
-pub struct Show {
+pub(super) struct Show {
     /// The forwarder
     name: String,
     /// Print one JSON document
@@ -37,7 +37,7 @@ struct Document {
 
 impl Show {
     /// Prints every key.
-    pub fn run(self, places: &Places) -> Done {
+    pub(super) fn run(self, places: &Places) -> Done {
         let name = self.name.parse().map_err(|error| Failed::with(code::USAGE, error))?;
         store::load(places, &name)?;
         let text = store::read_text(places, &name)?;

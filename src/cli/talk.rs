@@ -6,7 +6,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 /// How a step went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Word {
+pub(super) enum Word {
     /// Done, or as it should be.
     Ok,
     /// It works, but somebody should know.
@@ -31,12 +31,12 @@ impl Word {
 }
 
 /// Prints one step to stderr.
-pub fn step(word: Word, text: impl Display) {
+pub(super) fn step(word: Word, text: impl Display) {
     eprintln!("  {}  {text}", word.shown(colour(io::stderr().is_terminal())));
 }
 
 /// Prints one step to stdout, where the steps are the result.
-pub fn result(word: Word, text: impl Display) {
+pub(super) fn result(word: Word, text: impl Display) {
     println!("  {}  {text}", word.shown(colour(io::stdout().is_terminal())));
 }
 
@@ -48,12 +48,12 @@ fn colour(terminal: bool) -> bool {
 }
 
 /// Whether somebody is there to be asked.
-pub fn can_ask(no_input: bool) -> bool {
+pub(super) fn can_ask(no_input: bool) -> bool {
     !no_input && io::stdin().is_terminal()
 }
 
 /// Asks on the terminal and returns one trimmed line; `None` at its end.
-pub fn ask(question: &str) -> Option<String> {
+pub(super) fn ask(question: &str) -> Option<String> {
     eprint!("{question} ");
     let _ = io::stderr().flush();
     let mut line = String::new();
@@ -64,7 +64,9 @@ pub fn ask(question: &str) -> Option<String> {
 }
 
 /// Whether the terminal's language can be shown letters beyond ASCII.
-pub fn is_utf8() -> bool {
-    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+pub(super) fn is_utf8() -> bool {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
     locale.is_some_and(|locale| locale.to_ascii_lowercase().replace('-', "").contains("utf8"))
 }

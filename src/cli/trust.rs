@@ -20,7 +20,7 @@ use crate::tls::certificate::Facts;
 
 /// Compare the target's certificate with the pinned one; add or replace the pin.
 #[derive(Args)]
-pub struct TrustCommand {
+pub(super) struct TrustCommand {
     /// The forwarder
     name: String,
     /// Pin the certificate with this fingerprint, without being asked
@@ -50,7 +50,7 @@ struct Document {
 
 impl TrustCommand {
     /// Shows, asks, pins.
-    pub fn run(self, places: &Places) -> Done {
+    pub(super) fn run(self, places: &Places) -> Done {
         let name: Name = self.name.parse().map_err(|error| Failed::with(code::USAGE, error))?;
         let settings = store::load(places, &name)?;
         let pinned = match &settings.trust {
@@ -105,10 +105,12 @@ impl TrustCommand {
 /// The certificate that the target shows, whatever is trusted: nothing is sent to it but a handshake.
 async fn presented(name: &Name, settings: &Settings) -> Result<Facts, Failed> {
     let open = Settings { trust: Trust::Insecure, ..settings.clone() };
-    let dialer = Dialer::new(Some(name.to_string()), Arc::new(open), Resolver::default()).map_err(forwarder::Error::from)?;
+    let dialer =
+        Dialer::new(Some(name.to_string()), Arc::new(open), Resolver::default()).map_err(forwarder::Error::from)?;
     let dialed = dialer.dial().await;
     let dialed = dialed.map_err(|failure| Failed::new(format!("{name}: {failure}")).maybe_hint(failure.hint))?;
-    let leaf = dialed.leg.certificate().ok_or_else(|| Failed::new(format!("{name}: the target shows no certificate")))?;
+    let leaf =
+        dialed.leg.certificate().ok_or_else(|| Failed::new(format!("{name}: the target shows no certificate")))?;
     Facts::of(&leaf).map_err(Failed::new)
 }
 

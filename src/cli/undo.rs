@@ -10,16 +10,16 @@ use crate::config::store;
 ///
 /// Also when the command is interrupted: dropping is enough.
 #[derive(Default)]
-pub struct Undo(Vec<Box<dyn FnOnce() + Send>>);
+pub(super) struct Undo(Vec<Box<dyn FnOnce() + Send>>);
 
 impl Undo {
     /// Notes how to take back what comes next.
-    pub fn note(&mut self, step: impl FnOnce() + Send + 'static) {
+    pub(super) fn note(&mut self, step: impl FnOnce() + Send + 'static) {
         self.0.push(Box::new(step));
     }
 
     /// Everything is done: nothing will be taken back.
-    pub fn keep(mut self) {
+    pub(super) fn keep(mut self) {
         self.0.clear();
     }
 
@@ -27,7 +27,12 @@ impl Undo {
     ///
     /// # Errors
     /// The system's, naming the folder.
-    pub fn make_folder(&mut self, path: &Path, mode: u32, group: Option<nix::unistd::Gid>) -> Result<(), Failed> {
+    pub(super) fn make_folder(
+        &mut self,
+        path: &Path,
+        mode: u32,
+        group: Option<nix::unistd::Gid>,
+    ) -> Result<(), Failed> {
         use std::os::unix::fs::PermissionsExt;
         if path.is_dir() {
             return Ok(());
@@ -47,7 +52,7 @@ impl Undo {
     }
 
     /// Notes that a file or folder did not exist: whatever is there later goes.
-    pub fn note_absent(&mut self, path: PathBuf) {
+    pub(super) fn note_absent(&mut self, path: PathBuf) {
         if !path.exists() {
             self.note(move || {
                 let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };

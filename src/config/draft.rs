@@ -48,7 +48,10 @@ impl Draft {
     /// # Errors
     /// [`Invalid`] with every problem of the outcome.
     pub fn over(&self, text: &str, path: &Path) -> Result<Settings, Invalid> {
-        file::parse(&edited(text, path, self.chosen.iter().map(|(key, value)| (*key, Some(value.clone()))))?, Some(path))
+        file::parse(
+            &edited(text, path, self.chosen.iter().map(|(key, value)| (*key, Some(value.clone()))))?,
+            Some(path),
+        )
     }
 
     /// The settings that the draft means.

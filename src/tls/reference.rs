@@ -77,10 +77,10 @@ pub async fn visit(
         shaken.map_err(|error| verdict(stream.ssl().verify_result(), &error))?;
         let handshake = began.elapsed();
         let leaf = stream.ssl().peer_certificate().ok_or("no certificate came")?;
-        if let Anchor::Exactly(wanted) = anchor {
-            if fingerprint(&leaf) != Some(*wanted) {
-                return Err("another certificate was served".to_owned());
-            }
+        if let Anchor::Exactly(wanted) = anchor
+            && fingerprint(&leaf) != Some(*wanted)
+        {
+            return Err("another certificate was served".to_owned());
         }
         let facts = Facts::of(&leaf).map_err(|error| error.to_string())?;
         let version = stream.ssl().version_str().to_owned();
@@ -152,7 +152,8 @@ impl Http {
             let Some((field, value)) = line.split_once(':') else { continue };
             let scheme = value.split_whitespace().next().unwrap_or_default();
             let is_word = !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-            if field.eq_ignore_ascii_case("www-authenticate") && is_word && !schemes.iter().any(|known| known == scheme) {
+            if field.eq_ignore_ascii_case("www-authenticate") && is_word && !schemes.iter().any(|known| known == scheme)
+            {
                 schemes.push(scheme.to_owned());
             }
         }
@@ -164,9 +165,15 @@ impl Http {
 ///
 /// # Errors
 /// Its reason to refuse.
-pub async fn ordinary_client(address: SocketAddr, name: &Host, authority_pem: &str, limit: Duration) -> Result<(), String> {
+pub async fn ordinary_client(
+    address: SocketAddr,
+    name: &Host,
+    authority_pem: &str,
+    limit: Duration,
+) -> Result<(), String> {
     let client = async {
-        let authority = native_tls::Certificate::from_pem(authority_pem.as_bytes()).map_err(|error| error.to_string())?;
+        let authority =
+            native_tls::Certificate::from_pem(authority_pem.as_bytes()).map_err(|error| error.to_string())?;
         let connector = native_tls::TlsConnector::builder()
             .disable_built_in_roots(true)
             .add_root_certificate(authority)
