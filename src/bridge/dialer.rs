@@ -1,11 +1,13 @@
 //! The way to one forwarder's target: look-up, TCP, TLS, each failure with its cause and cure.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::failure::{Blame, Failure};
+use super::leg::{Ending, Leg};
 use super::resolver::Resolver;
 use crate::config::Settings;
 use crate::config::values::duration_text;
@@ -33,6 +35,40 @@ pub struct Dialed {
     pub tls: Duration,
     /// Who vouches for the target's certificate.
     pub voucher: Voucher,
+}
+
+/// What a connection showed, once it is closed again.
+pub struct Reached {
+    /// The address that answered.
+    pub address: String,
+    /// `1.0`, `1.1` or `1.2`.
+    pub version: &'static str,
+    /// The cipher suite.
+    pub suite: &'static str,
+    /// The certificate, if one came and can be read.
+    pub certificate: Option<Facts>,
+    /// Who vouches for it.
+    pub voucher: Voucher,
+    /// Look-up and TCP.
+    pub tcp: Duration,
+    /// The TLS handshake.
+    pub tls: Duration,
+}
+
+impl Dialed {
+    /// Closes the connection, which some servers serve one at a time, and keeps what it showed.
+    pub async fn close(mut self) -> Reached {
+        let _ = poll_fn(|cx| self.leg.poll_end(cx, Ending::CloseNotify)).await;
+        Reached {
+            address: self.leg.address().map_or_else(|| "-".to_owned(), |address| address.ip().to_string()),
+            version: self.leg.version(),
+            suite: self.leg.suite(),
+            certificate: self.leg.certificate().and_then(|leaf| Facts::of(&leaf).ok()),
+            voucher: self.voucher,
+            tcp: self.tcp,
+            tls: self.tls,
+        }
+    }
 }
 
 impl Dialer {

@@ -18,10 +18,10 @@ use super::flags::{IdentityFlags, TargetFlags};
 use super::talk::{self, Word, step};
 use super::undo::Undo;
 use super::{Done, firewall, identities, proof, run};
-use crate::bridge::dialer::{Dialed, Dialer};
+use crate::bridge::dialer::{Dialed, Dialer, Reached};
 use crate::bridge::failure::Failure;
 use crate::bridge::resolver::Resolver;
-use crate::bridge::{Forwarder, listener};
+use crate::bridge::{Forwarder, forwarder, listener};
 use crate::config::settings::Trust;
 use crate::config::values::Listen;
 use crate::config::{Draft, Name, Places, Settings, store};
@@ -77,7 +77,7 @@ impl Add {
         let reserved = run::bind(name.as_str(), settings.listen)?;
         require_service(places)?;
         step(Word::Ok, format!("name '{name}' and port {} are free", settings.listen.port()));
-        let dialed = if self.offline {
+        let reached = if self.offline {
             step(Word::Skip, "the target was not asked (--offline)");
             None
         } else {
@@ -101,7 +101,7 @@ impl Add {
             Some(Foreground::start(places, &name, &settings, reserved)?)
         };
         if !self.offline {
-            self.prove(places, &name, &settings, &dialed).await?;
+            self.prove(places, &name, &settings, reached.as_ref()).await?;
         }
         undo.keep();
         if let Some(foreground) = foreground {
@@ -121,7 +121,7 @@ impl Add {
     }
 
     /// Asks the target what it speaks; settles who vouches for it.
-    async fn probe(&self, name: &Name, draft: &mut Draft) -> Result<Dialed, Failed> {
+    async fn probe(&self, name: &Name, draft: &mut Draft) -> Result<Reached, Failed> {
         let first = dial(draft).await?;
         let dialed = match first {
             Ok(dialed) => dialed,
@@ -130,13 +130,13 @@ impl Add {
                 dial(draft).await?.map_err(|failure| told(name, &failure))?
             }
         };
-        let address = dialed.leg.address().map_or_else(|| "?".to_owned(), |address| address.ip().to_string());
+        let reached = dialed.close().await;
         let target = &draft.settings()?.target;
-        step(Word::Ok, format!("{} is {address}, TCP connect {}", target.host, millis(dialed.tcp)));
-        let version = dialed.leg.version();
-        step(Word::Ok, format!("target speaks TLS {version} {}, handshake {}", dialed.leg.suite(), millis(dialed.tls)));
-        tell_certificate(&dialed);
-        Ok(dialed)
+        step(Word::Ok, format!("{} is {}, TCP connect {}", target.host, reached.address, millis(reached.tcp)));
+        let (version, suite) = (reached.version, reached.suite);
+        step(Word::Ok, format!("target speaks TLS {version} {suite}, handshake {}", millis(reached.tls)));
+        tell_certificate(&reached);
+        Ok(reached)
     }
 
     /// An untrusted certificate is shown and pinned if an admin says so.
@@ -188,15 +188,23 @@ impl Add {
         places: &Places,
         name: &Name,
         settings: &Settings,
-        dialed: &Option<Dialed>,
+        reached: Option<&Reached>,
     ) -> Result<(), Failed> {
         let limit = PROOF + settings.deadlines.connect + settings.deadlines.handshake;
-        let seen = proof::through(places, name, settings, limit).await;
-        let seen = seen.map_err(|cause| {
-            Failed::new(format!("{name}: proof through port {}: {cause}", settings.listen.port()))
-                .hint("nothing was written, no service was left running")
-        })?;
-        let out = dialed.as_ref().map_or("?", |dialed| dialed.leg.version());
+        let seen = match proof::through(places, name, settings, limit).await {
+            Ok(seen) => seen,
+            Err(cause) => {
+                // A target that has changed its mind meanwhile has the better story.
+                let again = Dialer::new(None, Arc::new(settings.clone()), Resolver::default());
+                if let Err(failure) = again.map_err(forwarder::Error::from)?.dial().await {
+                    return Err(told(name, &failure));
+                }
+                let port = settings.listen.port();
+                let failed = Failed::new(format!("{name}: proof through port {port}: {cause}"));
+                return Err(failed.hint("nothing was written, no service was left running"));
+            }
+        };
+        let out = reached.map_or("?", |reached| reached.version);
         let page = proof::http_text(seen.http.as_ref());
         step(Word::Ok, format!("proved: {} in, TLS {out} out, {page}", seen.version.replace("TLSv", "TLS ")));
         Ok(())
@@ -256,7 +264,7 @@ pub(super) fn refuse_taken_port(places: &Places, name: &Name, listen: Listen) ->
 
 async fn dial(draft: &Draft) -> Result<Result<Dialed, Failure>, Failed> {
     let settings = Arc::new(draft.settings()?);
-    let dialer = Dialer::new(None, settings, Resolver::default()).map_err(crate::bridge::forwarder::Error::from)?;
+    let dialer = Dialer::new(None, settings, Resolver::default()).map_err(forwarder::Error::from)?;
     Ok(dialer.dial().await)
 }
 
@@ -269,10 +277,10 @@ fn draft_trusts_nobody(draft: &Draft) -> bool {
     !draft.has("pin") && !draft.has("insecure")
 }
 
-fn tell_certificate(dialed: &Dialed) {
-    let Some(facts) = dialed.leg.certificate().and_then(|leaf| Facts::of(&leaf).ok()) else { return };
+fn tell_certificate(reached: &Reached) {
+    let Some(facts) = &reached.certificate else { return };
     let until = facts.not_after.date();
-    let (word, who) = match &dialed.voucher {
+    let (word, who) = match &reached.voucher {
         Voucher::System => (Word::Ok, "trusted by this system".to_owned()),
         Voucher::File(file) => (Word::Ok, format!("trusted by {}", file.display())),
         Voucher::Pin => (Word::Ok, "pinned".to_owned()),

@@ -116,18 +116,12 @@ impl Walk<'_> {
                 return Ok(());
             }
         };
-        let leg = &dialed.leg;
-        let address = leg.address().map_or_else(|| "-".to_owned(), |address| address.ip().to_string());
-        let text = format!(
-            "{address}, TCP {}, TLS {} {} in {}",
-            millis(dialed.tcp),
-            leg.version(),
-            leg.suite(),
-            millis(dialed.tls)
-        );
-        self.note("target.tls", Word::Ok, text, None);
-        if let Some(facts) = leg.certificate().and_then(|leaf| Facts::of(&leaf).ok()) {
-            self.target_certificate(&facts, &dialed.voucher);
+        let reached = dialed.close().await;
+        let (address, version, suite) = (&reached.address, reached.version, reached.suite);
+        let (tcp, tls) = (millis(reached.tcp), millis(reached.tls));
+        self.note("target.tls", Word::Ok, format!("{address}, TCP {tcp}, TLS {version} {suite} in {tls}"), None);
+        if let Some(facts) = &reached.certificate {
+            self.target_certificate(facts, &reached.voucher);
         }
         Ok(())
     }

@@ -81,7 +81,8 @@ impl Demo {
 }
 
 async fn one_request(forwarder: &Forwarder, address: SocketAddr, authority: &str) -> Result<(), Failed> {
-    let outbound = forwarder.dialer.dial().await.map_err(|failure| Failed::new(format!("demo: {failure}")))?;
+    let dialed = forwarder.dialer.dial().await.map_err(|failure| Failed::new(format!("demo: {failure}")))?;
+    let outbound = dialed.close().await;
     let anchor = Anchor::Authority(authority.to_owned());
     let host = Host::Address(address.ip());
     let seen =
@@ -89,7 +90,7 @@ async fn one_request(forwarder: &Forwarder, address: SocketAddr, authority: &str
     let seen = seen.map_err(|cause| Failed::new(format!("demo: request through {address}: {cause}")))?;
     let status = seen.http.map(|http| http.status).ok_or_else(|| Failed::new("demo: the request got no answer"))?;
     println!("client -> bridge   {} {}", seen.version.replace("TLSv", "TLS "), seen.suite);
-    println!("bridge -> server   TLS {} {}", outbound.leg.version(), outbound.leg.suite());
+    println!("bridge -> server   TLS {} {}", outbound.version, outbound.suite);
     println!("one request went through both and was answered {status}");
     Ok(())
 }

@@ -40,7 +40,8 @@ pub(super) fn make(
             let bytes = std::fs::read(&file.file).map_err(store::Error::io(&file.file, "read"))?;
             let contents = pfx::read(&bytes, &file.password)
                 .map_err(|error| Failed::new(format!("{}: {error}", file.file.display())))?;
-            identity::install(places, name, &contents.chain_pem, &contents.key_pem, group).map_err(own)?;
+            let _placed =
+                identity::install(places, name, &contents.chain_pem, &contents.key_pem, group).map_err(own)?;
             format!("taken from {}", file.file.display())
         }
         (None, None) => {
@@ -48,8 +49,9 @@ pub(super) fn make(
             let host = names.first().map_or("this host", String::as_str);
             let (authority, _) = identity::Authority::load_or_create(places, host, now).map_err(own)?;
             let issued = authority.issue(&names, now).map_err(own)?;
-            identity::install(places, name, issued.chain_pem.as_bytes(), issued.key_pem.as_bytes(), group)
-                .map_err(own)?;
+            let _placed =
+                identity::install(places, name, issued.chain_pem.as_bytes(), issued.key_pem.as_bytes(), group)
+                    .map_err(own)?;
             "renewed by itself".to_owned()
         }
     };
