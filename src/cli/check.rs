@@ -72,7 +72,9 @@ impl Check {
             super::print_json(&Document { schema: 1, ok, name: name.as_str(), warnings, failures, steps: &walk.steps });
         } else {
             let verdict = if failures == 0 { "the path works" } else { "the path does not work" };
-            println!("{name}: {verdict}; {warnings} warnings, {failures} failures");
+            let plural = |count| if count == 1 { "" } else { "s" };
+            let (some, more) = (plural(warnings), plural(failures));
+            println!("{name}: {verdict}; {warnings} warning{some}, {failures} failure{more}");
         }
         Ok(if failures == 0 { 0 } else { code::FAILED })
     }

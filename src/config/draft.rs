@@ -82,7 +82,7 @@ impl Draft {
                 None if key.default.is_empty() => format!("#{} = {}", key.name, example(key.name)),
                 None => format!("#{} = {}", key.name, key.default),
             };
-            let _ = writeln!(text, "{line:<36}# {}", key.about);
+            let _ = writeln!(text, "{line:<35} # {}", key.about);
         }
         text
     }

@@ -89,6 +89,8 @@ pub async fn visit(
             Some((host, path)) => ask(&mut stream, host, path).await,
             None => None,
         };
+        // A client that just drops its socket looks like one that was killed.
+        let _ = stream.shutdown().await;
         Ok(Seen { version, suite, facts, handshake, http })
     };
     timeout(limit, visit).await.unwrap_or_else(|_| Err(format!("no answer within {} s", limit.as_secs())))
@@ -185,7 +187,9 @@ pub async fn ordinary_client(
             Host::Name(name) => name.clone(),
         };
         let connected = tokio_native_tls::TlsConnector::from(connector).connect(&name, tcp).await;
-        connected.map(drop).map_err(|error| error.to_string())
+        let mut stream = connected.map_err(|error| error.to_string())?;
+        let _ = stream.shutdown().await;
+        Ok(())
     };
     timeout(limit, client).await.unwrap_or_else(|_| Err(format!("no answer within {} s", limit.as_secs())))
 }
