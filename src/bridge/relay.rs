@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-use super::leg::{Ending, Fill, Leg};
+use crate::leg::{Ending, Fill, Leg};
 
 /// How long silence may last.
 #[derive(Clone, Copy, Debug)]

@@ -16,7 +16,7 @@ use tokio::time::{Duration, Instant, timeout_at};
 
 use super::failure::{Blame, Failure};
 use crate::config::values::{Host, Target};
-use crate::tls::explain::io_text;
+use crate::words;
 
 type Answer = Option<Result<Arc<[IpAddr]>, String>>;
 
@@ -107,9 +107,7 @@ async fn look_up(name: &str) -> Result<Arc<[IpAddr]>, String> {
 /// The resolver's words without the standard library's preface.
 fn look_up_text(error: &io::Error) -> String {
     let text = error.to_string();
-    let text = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+    words::lower(text.strip_prefix("failed to lookup address information: ").unwrap_or(&text))
 }
 
 /// Why no address could be connected to.
@@ -137,8 +135,8 @@ async fn connect_any(addresses: &[SocketAddr], deadline: Instant, limit: &str) -
         let pause = if waiting.len() > 0 { deadline.min(Instant::now() + STAGGER) } else { deadline };
         match timeout_at(pause, attempts.join_next()).await {
             Ok(Some(Ok((_, Ok(connected))))) => return Ok(connected),
-            Ok(Some(Ok((_, Err(error))))) if is_ours(&error) => return Err(Refused::Ours(io_text(&error))),
-            Ok(Some(Ok((address, Err(error))))) => failures.push((address, io_text(&error))),
+            Ok(Some(Ok((_, Err(error))))) if is_ours(&error) => return Err(Refused::Ours(words::of(&error))),
+            Ok(Some(Ok((address, Err(error))))) => failures.push((address, words::of(&error))),
             Ok(Some(Err(_))) => {}
             Ok(None) if waiting.len() == 0 => return Err(Refused::Theirs(told(&failures, addresses))),
             Ok(None) => {}

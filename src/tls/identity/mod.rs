@@ -23,6 +23,7 @@ use time::OffsetDateTime;
 
 use crate::config::{Name, Places};
 use crate::tls::certificate::{self, Facts};
+use crate::words;
 
 mod authority;
 mod files;
@@ -70,7 +71,7 @@ pub enum Error {
     #[error(transparent)]
     Certificate(#[from] certificate::Error),
     /// A file or folder can't be read or written.
-    #[error("{}: {what}: {}", path.display(), certificate::cause(source))]
+    #[error("{}: {what}: {}", path.display(), words::of(source))]
     Io {
         /// The file or folder.
         path: PathBuf,
