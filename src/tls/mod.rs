@@ -1,6 +1,13 @@
-//! TLS: everything that touches a certificate, a key or a handshake.
+//! TLS on both sides: rustls towards clients, OpenSSL towards the target, and who trusts whom.
+//!
+//! The only place that names a TLS library. Knows no settings file and no command line.
 
 pub mod certificate;
+pub mod explain;
 pub mod identity;
+pub mod inbound;
 pub mod library;
+pub mod outbound;
 pub mod pfx;
+pub mod reference;
+pub mod trust;

@@ -94,19 +94,15 @@ impl Authority {
         Ok(Self { facts: Facts::of(&certificate)?, issuer: Issuer::from_ca_cert_der(&der.into(), key)?, folder })
     }
 
-    /// The CA's facts and its certificate as PEM, which clients paste; needs no key.
+    /// The CA's certificate, which clients paste, and its facts; needs no key.
     ///
     /// # Errors
     /// [`Error::NoAuthority`] if there is none, or why it can't be read.
-    pub fn certificate(places: &Places) -> Result<(Facts, String), Error> {
-        let certificate = Self::x509(places)?;
-        let pem = certificate.to_pem().map_err(certificate::Error::from)?;
-        Ok((Facts::of(&certificate)?, String::from_utf8_lossy(&pem).into_owned()))
-    }
-
-    pub(super) fn x509(places: &Places) -> Result<X509, Error> {
+    pub fn certificate(places: &Places) -> Result<(X509, Facts), Error> {
         let path = places.authority().join(CERTIFICATE);
-        first(&read(&path)?.ok_or_else(|| Error::NoAuthority(places.authority()))?, &path)
+        let certificate = first(&read(&path)?.ok_or_else(|| Error::NoAuthority(places.authority()))?, &path)?;
+        let facts = Facts::of(&certificate)?;
+        Ok((certificate, facts))
     }
 
     /// What its certificate says.

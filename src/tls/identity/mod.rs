@@ -55,20 +55,11 @@ pub struct ForThisRun {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Renewal {
     /// It has time left, or is the same as before.
-    Unchanged {
-        /// Its facts.
-        facts: Facts,
-    },
+    Unchanged(Facts),
     /// Another one lies in its place.
-    Renewed {
-        /// Its facts.
-        facts: Facts,
-    },
+    Renewed(Facts),
     /// It isn't from a local CA, so [`renew`] left it alone: its owner brings the next one.
-    Foreign {
-        /// Its facts.
-        facts: Facts,
-    },
+    Foreign(Facts),
 }
 
 /// Why an identity can't be made, read or kept.
@@ -185,19 +176,19 @@ impl Error {
 pub fn read(folder: &Path) -> Result<Pair, Error> {
     let (certificate, key) = (folder.join(CERTIFICATE), folder.join(KEY));
     for _ in 0..LOOKS - 1 {
-        match read_files(&certificate, &key) {
+        match read_pair(&certificate, &key) {
             Err(Error::Mismatch { .. } | Error::Order { .. }) => thread::sleep(LOOK_PAUSE),
             other => return other,
         }
     }
-    read_files(&certificate, &key)
+    read_pair(&certificate, &key)
 }
 
 /// Reads and checks a pair of any two files, once.
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_files(certificate: &Path, key: &Path) -> Result<Pair, Error> {
+pub fn read_pair(certificate: &Path, key: &Path) -> Result<Pair, Error> {
     let bytes = |path: &Path| fs::read(path).map_err(|error| Error::io(path, "read", error));
     check(&bytes(certificate)?, &bytes(key)?, certificate, key)
 }
@@ -251,22 +242,22 @@ pub fn renew(
     names: &[String],
     force: bool,
     now: OffsetDateTime,
-    group: Option<Gid>,
 ) -> Result<Renewal, Error> {
     let folder = places.identity(name);
     let leaf = certificate::read_pem_chain(&folder.join(CERTIFICATE))?.swap_remove(0);
     let facts = Facts::of(&leaf)?;
     if !facts.issuer_common_name.as_ref().is_some_and(|issuer| issuer.starts_with(authority::COMMON_NAME)) {
-        return Ok(Renewal::Foreign { facts });
+        return Ok(Renewal::Foreign(facts));
     }
-    let current = Authority::x509(places)?.public_key().is_ok_and(|key| leaf.verify(&key).unwrap_or(false));
+    let (authority, _) = Authority::certificate(places)?;
+    let current = authority.public_key().is_ok_and(|key| leaf.verify(&key).unwrap_or(false));
     if !force && current && !renewal_due(&facts, now) && read(&folder).is_ok() {
-        return Ok(Renewal::Unchanged { facts });
+        return Ok(Renewal::Unchanged(facts));
     }
     let names = names::merged(facts.names.into_iter().chain(names.iter().cloned()));
     let issued = Authority::load(places)?.issue(&names, now)?;
-    install(places, name, &issued.chain_pem, &issued.key_pem, group)?;
-    Ok(Renewal::Renewed { facts: read(&folder)?.facts })
+    install(places, name, &issued.chain_pem, &issued.key_pem, None)?;
+    Ok(Renewal::Renewed(read(&folder)?.facts))
 }
 
 /// Copies a foreign certificate and its key in place, after checking them; nothing happens if they are the same.
@@ -280,7 +271,7 @@ pub fn adopt(
     key: &Path,
     group: Option<Gid>,
 ) -> Result<Renewal, Error> {
-    let Pair { chain, key, facts } = read_files(certificate, key)?;
+    let Pair { chain, key, facts } = read_pair(certificate, key)?;
     let encoded = chain.iter().map(|der| X509::from_der(der)?.to_pem()).collect::<Result<Vec<_>, _>>();
     let chain = encoded.map_err(certificate::Error::from)?.concat();
     let key = PKey::private_key_from_der(key.secret_der()).and_then(|key| key.private_key_to_pem_pkcs8());
@@ -288,22 +279,21 @@ pub fn adopt(
     let folder = places.identity(name);
     let same = |file: &str, bytes: &[u8]| fs::read(folder.join(file)).is_ok_and(|old| old == bytes);
     if same(CERTIFICATE, &chain) && same(KEY, &key) {
-        return Ok(Renewal::Unchanged { facts });
+        return Ok(Renewal::Unchanged(facts));
     }
     install(places, name, &String::from_utf8_lossy(&chain), &String::from_utf8_lossy(&key), group)?;
-    Ok(Renewal::Renewed { facts })
+    Ok(Renewal::Renewed(facts))
 }
 
-/// Makes a CA and a pair for this machine's names that live as long as the process.
+/// Makes a CA and a pair for these names that live as long as the process: nothing is written.
 ///
 /// # Errors
-/// [`Error::Issue`] if there is no randomness.
-pub fn for_this_run() -> Result<ForThisRun, Error> {
-    let (names, now) = (machine_names(), OffsetDateTime::now_utc());
-    let (authority, authority_pem) = Authority::in_memory(&names[0], now)?;
-    let issued = authority.issue(&names, now)?;
-    let (certificate, key) = (Path::new("certificate"), Path::new("key"));
-    let pair = check(issued.chain_pem.as_bytes(), issued.key_pem.as_bytes(), certificate, key)?;
+/// As [`Authority::issue`].
+pub fn for_this_run(names: &[String], now: OffsetDateTime) -> Result<ForThisRun, Error> {
+    let (authority, authority_pem) = Authority::in_memory("a run without a file", now)?;
+    let issued = authority.issue(names, now)?;
+    let origin = Path::new("certificate of this run");
+    let pair = check(issued.chain_pem.as_bytes(), issued.key_pem.as_bytes(), origin, origin)?;
     Ok(ForThisRun { pair, authority_pem })
 }
 

@@ -1,0 +1,133 @@
+//! One forwarder, ready to serve: its settings and what all its connections share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::dialer::Dialer;
+use super::resolver::Resolver;
+use crate::config::{Name, Places, Settings};
+use crate::tls::identity::{self, Pair};
+use crate::tls::inbound::{self, Listener};
+use crate::tls::outbound;
+use crate::tls::trust;
+
+/// Where the certificate and key that a forwarder serves come from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A folder with `cert.pem` and `key.pem`, looked at again from time to time; the forwarder has
+    /// a file of settings.
+    Folder(PathBuf),
+    /// Made for this run; never changes.
+    Memory,
+}
+
+/// What all connections of a forwarder share.
+pub struct Forwarder {
+    /// Its name in the log.
+    pub name: String,
+    /// Its settings.
+    pub settings: Arc<Settings>,
+    /// The client's side.
+    pub listener: Listener,
+    /// The target's side.
+    pub dialer: Dialer,
+    source: Source,
+}
+
+/// Why a forwarder can't be made ready.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Our own certificate or key.
+    #[error("certificate: {0}")]
+    Identity(#[from] identity::Error),
+    /// The same, by rustls' words.
+    #[error("certificate: {0}")]
+    Inbound(#[from] inbound::Error),
+    /// The target's side.
+    #[error(transparent)]
+    Outbound(#[from] outbound::Error),
+}
+
+impl Error {
+    /// What to do about it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Outbound(outbound::Error::Trust(trust::Error::NoSystemAuthorities)) => {
+                Some("install the package ca-certificates, or give --ca FILE or --pin sha256:HEX".to_owned())
+            }
+            Self::Identity(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
+/// How often a forwarder looks whether its certificate has changed on disk.
+const IDENTITY_CHECK: Duration = Duration::from_secs(60);
+
+impl Forwarder {
+    /// Makes everything ready that needs no network.
+    ///
+    /// # Errors
+    /// Whatever of certificate, key, ciphers and authorities can't be used.
+    pub fn new(
+        name: String,
+        settings: Settings,
+        pair: Pair,
+        source: Source,
+        resolver: Resolver,
+    ) -> Result<Self, Error> {
+        let settings = Arc::new(settings);
+        let file = matches!(source, Source::Folder(_));
+        Ok(Self {
+            listener: Listener::new(pair, settings.client_min_tls)?,
+            dialer: Dialer::new(file.then(|| name.clone()), Arc::clone(&settings), resolver)?,
+            name,
+            settings,
+            source,
+        })
+    }
+
+    /// Makes a forwarder ready whose settings and certificate lie on disk.
+    ///
+    /// # Errors
+    /// As [`Forwarder::new`].
+    pub fn load(places: &Places, name: &Name, settings: Settings, resolver: Resolver) -> Result<Self, Error> {
+        let folder = places.identity(name);
+        let pair = identity::read(&folder)?;
+        Self::new(name.to_string(), settings, pair, Source::Folder(folder), resolver)
+    }
+
+    /// Takes a changed certificate over as long as the process lives; a bad one leaves the old in force.
+    pub async fn follow_identity(&self) {
+        let Source::Folder(folder) = &self.source else { return };
+        let mut seen = stamp(folder);
+        loop {
+            tokio::time::sleep(IDENTITY_CHECK).await;
+            let now = stamp(folder);
+            if now == seen {
+                continue;
+            }
+            seen = now;
+            match identity::read(folder).map_err(Error::from).and_then(|pair| {
+                let until = pair.facts.not_after.date();
+                self.listener.replace(pair)?;
+                Ok(until)
+            }) {
+                Ok(until) => tracing::info!(forwarder = self.name, %until, "certificate renewed"),
+                Err(error) => tracing::error!(
+                    forwarder = self.name,
+                    "certificate changed on disk, but {error}; still using the old one"
+                ),
+            }
+        }
+    }
+}
+
+/// What changes when one of the two files does.
+fn stamp(folder: &std::path::Path) -> [Option<(SystemTime, u64)>; 2] {
+    ["cert.pem", "key.pem"].map(|file| {
+        let metadata = std::fs::metadata(folder.join(file)).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    })
+}
