@@ -169,7 +169,7 @@ impl Error {
 
 /// Reads the pair of a forwarder's folder ([`Places::identity`]), and looks again while a writer is between its two renames.
 ///
-/// Blocks for at most 50 ms, and only if the files don't match.
+/// Blocks for at most 100 ms, and only if the files don't match.
 ///
 /// # Errors
 /// Every reason why the pair can't be served, with the file it lies in.
@@ -345,5 +345,5 @@ const PAIR_MODE: u32 = 0o640;
 /// What browsers, OpenSSL's level 2 and aws-lc demand of RSA, in bits.
 const RSA_MIN: u32 = 2048;
 /// How often, and how far apart, a pair is read that doesn't match; a writer needs well under 1 ms between its renames.
-const LOOKS: u32 = 6;
+const LOOKS: u32 = 11;
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
