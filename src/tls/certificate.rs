@@ -106,7 +106,7 @@ impl Facts {
             signature: signature_text(certificate),
             fingerprint: Fingerprint(sha256.as_ref().try_into().map_err(|_| ErrorStack::get())?),
             thumbprint: certificate.digest(MessageDigest::sha1())?.iter().map(|byte| format!("{byte:02X}")).collect(),
-            self_signed: key.is_ok_and(|key| certificate.verify(&key).unwrap_or(false)),
+            self_signed: key.is_ok_and(|key| is_signed_by(certificate, &key)),
         })
     }
 
@@ -197,6 +197,16 @@ pub(crate) fn cause(error: &io::Error) -> String {
             letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
         }
     }
+}
+
+/// Whether the certificate's signature was made with `key`.
+///
+/// A "no" leaves an error in OpenSSL's queue of this thread, and the next read on it, of whichever
+/// connection, would be taken for failed (SSL_get_error(3)); so the queue is emptied.
+pub(crate) fn is_signed_by(certificate: &X509Ref, key: &PKeyRef<Public>) -> bool {
+    let is = certificate.verify(key).unwrap_or(false);
+    drop(ErrorStack::get());
+    is
 }
 
 /// OpenSSL's reason, once, with its number.
@@ -348,6 +358,15 @@ mod tests {
         }
         builder.sign(&key, digest).unwrap();
         builder.build()
+    }
+
+    #[test]
+    fn a_signature_by_another_key_leaves_no_error_for_the_next_connection() {
+        let (one, other) =
+            (certificate("EXCH1", &[], MessageDigest::sha256()), certificate("EXCH2", &[], MessageDigest::sha256()));
+        assert!(is_signed_by(&one, &one.public_key().unwrap()));
+        assert!(!is_signed_by(&one, &other.public_key().unwrap()));
+        assert!(ErrorStack::get().errors().is_empty());
     }
 
     #[test]
