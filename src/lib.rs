@@ -39,9 +39,9 @@
 //!   connections fail, one at a time.
 
 // Reading order.
+pub mod bridge;
 pub mod cli;
 pub mod config;
-pub mod bridge;
-pub mod tls;
-pub mod service;
 pub mod observe;
+pub mod service;
+pub mod tls;

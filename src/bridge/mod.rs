@@ -1,1 +1,14 @@
-//! (to come)
+//! The data path: a listener accepts, a session leads one connection, a relay moves its bytes.
+//!
+//! Knows nothing of TLS beyond what [`crate::tls`] offers, and nothing of the command line.
+
+pub mod failure;
+pub mod forwarder;
+pub mod leg;
+pub mod listener;
+pub mod relay;
+pub mod resolver;
+pub mod session;
+pub mod socket;
+
+pub use forwarder::Forwarder;

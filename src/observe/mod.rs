@@ -1,1 +1,3 @@
-//! (to come)
+//! What the outside sees of a running bridge: its log.
+
+pub mod log;

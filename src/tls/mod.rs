@@ -1,1 +1,11 @@
-//! (to come)
+//! TLS on both sides: rustls towards clients, OpenSSL towards the target, and who trusts whom.
+//!
+//! The only place that names a TLS library. Knows no settings file and no command line.
+
+pub mod certificate;
+pub mod explain;
+pub mod identity;
+pub mod inbound;
+pub mod library;
+pub mod outbound;
+pub mod trust;

@@ -1,0 +1,298 @@
+//! Moves bytes between two legs until both have ended.
+//!
+//! Knows no TLS and no sockets. One buffer a direction is all that is ever held: while it is not
+//! empty nothing more is read from that side, and that is the back-pressure.
+//!
+//! Invariants:
+//! * bytes leave in the order they came, each exactly once;
+//! * an ending is passed on as it came, after every byte before it;
+//! * a side that can't be written to any more is still read to its end, so that an answer sent
+//!   before the connection broke arrives whole;
+//! * a reset or a failure of one side is passed on as a reset, after every byte that came before it;
+//!   what was under way to that side is dropped with it.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+
+use super::leg::{Ending, Fill, Leg};
+
+/// How long silence may last.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// While both directions are open; `None`: forever.
+    pub open: Option<Duration>,
+    /// Once one direction has ended.
+    pub half_closed: Duration,
+    /// For the peers to take what was sent and end in turn.
+    pub linger: Duration,
+}
+
+/// Which leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The modern one.
+    Client,
+    /// The legacy one.
+    Target,
+    /// Neither: we ended it.
+    Bridge,
+}
+
+/// How a connection went.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Bytes taken from the client and given to the target.
+    pub up: u64,
+    /// Bytes taken from the target and given to the client.
+    pub down: u64,
+    /// Who ended it: the first side whose end was seen.
+    pub by: Side,
+    /// How.
+    pub end: End,
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+pub enum End {
+    /// As the peer said.
+    Peer(Ending),
+    /// A leg failed: a broken record, a lost connection.
+    Failed(io::Error),
+    /// Silence beyond the patience.
+    Silent(Duration),
+}
+
+/// Bytes in flight in either direction: one full TLS record.
+const BUFFER: usize = 16 << 10;
+
+/// How often a direction goes on before the other gets its turn, and how many turns both get
+/// before other connections do.
+const TURNS: usize = 16;
+
+/// Moves bytes until both legs have ended, one has failed, or silence lasts too long.
+///
+/// # Cancel safety
+/// Dropping the future drops bytes in its buffers: only for ending the connection.
+pub async fn run(client: &mut impl Leg, target: &mut impl Leg, patience: Patience) -> Outcome {
+    let mut relay = Relay::new(patience);
+    let outcome = poll_fn(|cx| relay.poll(cx, client, target)).await;
+    if matches!(outcome.end, End::Peer(Ending::CloseNotify | Ending::Fin)) {
+        let mut left = (true, true);
+        let lingering = poll_fn(|cx| {
+            left.0 = left.0 && target.poll_linger(cx).is_pending();
+            left.1 = left.1 && client.poll_linger(cx).is_pending();
+            if left == (false, false) { Poll::Ready(()) } else { Poll::Pending }
+        });
+        // Who does not end in time is closed all the same.
+        let _ = tokio::time::timeout(patience.linger, lingering).await;
+    }
+    outcome
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Bytes may come.
+    Open,
+    /// The source has ended so; the sink must be told after the last byte.
+    Ending(Ending),
+    /// The sink has been told.
+    Done,
+    /// The sink can't be written to any more; the source is left alone.
+    Broken,
+}
+
+/// One direction: its buffer and how far it is.
+#[derive(Debug)]
+struct Direction {
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+    state: State,
+    moved: u64,
+    /// Something was written since the last flush.
+    unflushed: bool,
+    /// How the source ended, until the relay has taken note.
+    news: Option<End>,
+}
+
+impl Direction {
+    fn new() -> Self {
+        let buffer = vec![0; BUFFER].into_boxed_slice();
+        Self { buffer, start: 0, end: 0, state: State::Open, moved: 0, unflushed: false, news: None }
+    }
+
+    /// Goes as far as it can without waiting; whether anything has changed.
+    fn poll(&mut self, cx: &mut Context<'_>, source: &mut impl Leg, sink: &mut impl Leg) -> bool {
+        for turn in 0..TURNS {
+            let step = match self.state {
+                State::Done | State::Broken => Poll::Pending,
+                State::Open if self.start == self.end => self.fill(cx, source, sink),
+                State::Ending(how) if self.start == self.end => self.pass_end(cx, sink, how),
+                State::Open | State::Ending(_) => self.write(cx, sink),
+            };
+            if step.is_pending() {
+                return turn > 0;
+            }
+        }
+        true
+    }
+
+    fn fill(&mut self, cx: &mut Context<'_>, source: &mut impl Leg, sink: &mut impl Leg) -> Poll<()> {
+        match source.poll_fill(cx, &mut self.buffer) {
+            Poll::Ready(Ok(Fill::Bytes(count))) => (self.start, self.end) = (0, count),
+            Poll::Ready(Ok(Fill::Ended(how))) => {
+                self.state = State::Ending(how);
+                self.news = Some(End::Peer(how));
+            }
+            Poll::Ready(Err(error)) => {
+                self.state = State::Ending(Ending::Reset);
+                self.news = Some(End::Failed(error));
+            }
+            Poll::Pending => return self.flush(cx, sink),
+        }
+        Poll::Ready(())
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>, sink: &mut impl Leg) -> Poll<()> {
+        match sink.poll_write(cx, &self.buffer[self.start..self.end]) {
+            Poll::Ready(Ok(count)) => {
+                self.start += count;
+                self.moved += count as u64;
+                self.unflushed = true;
+            }
+            Poll::Ready(Err(_)) => self.state = State::Broken,
+            Poll::Pending => return Poll::Pending,
+        }
+        Poll::Ready(())
+    }
+
+    /// Nothing comes for now, so that what was written should leave; `Ready` only if the sink is lost.
+    fn flush(&mut self, cx: &mut Context<'_>, sink: &mut impl Leg) -> Poll<()> {
+        if !self.unflushed {
+            return Poll::Pending;
+        }
+        match sink.poll_flush(cx) {
+            Poll::Ready(Ok(())) => self.unflushed = false,
+            Poll::Ready(Err(_)) => {
+                self.state = State::Broken;
+                return Poll::Ready(());
+            }
+            Poll::Pending => {}
+        }
+        Poll::Pending
+    }
+
+    fn pass_end(&mut self, cx: &mut Context<'_>, sink: &mut impl Leg, how: Ending) -> Poll<()> {
+        match sink.poll_end(cx, how) {
+            Poll::Ready(Ok(())) => self.state = State::Done,
+            Poll::Ready(Err(_)) => self.state = State::Broken,
+            Poll::Pending => return Poll::Pending,
+        }
+        Poll::Ready(())
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.state, State::Done | State::Broken)
+    }
+}
+
+struct Relay {
+    up: Direction,
+    down: Direction,
+    /// The end that was seen first: the one to tell.
+    first: Option<(Side, End)>,
+    patience: Patience,
+    last_progress: Instant,
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl Relay {
+    fn new(patience: Patience) -> Self {
+        let now = Instant::now();
+        let alarm = Box::pin(tokio::time::sleep_until(now));
+        Self { up: Direction::new(), down: Direction::new(), first: None, patience, last_progress: now, alarm }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, client: &mut impl Leg, target: &mut impl Leg) -> Poll<Outcome> {
+        for _ in 0..TURNS {
+            let up_moved = self.up.poll(cx, client, target);
+            let down_moved = self.down.poll(cx, target, client);
+            self.note_ends();
+            if self.is_over() {
+                self.drop_what_is_left(client, target);
+                return Poll::Ready(self.outcome());
+            }
+            if !up_moved && !down_moved {
+                return self.wait(cx, client, target);
+            }
+            self.last_progress = Instant::now();
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Takes note of what the directions have met. A side that is gone needs no more bytes.
+    fn note_ends(&mut self) {
+        let gone = |end: &End| matches!(end, End::Failed(_) | End::Peer(Ending::Reset));
+        if let Some(end) = self.up.news.take() {
+            if gone(&end) {
+                self.down.state = State::Broken;
+            }
+            self.first.get_or_insert((Side::Client, end));
+        }
+        if let Some(end) = self.down.news.take() {
+            if gone(&end) {
+                self.up.state = State::Broken;
+            }
+            self.first.get_or_insert((Side::Target, end));
+        }
+    }
+
+    /// Both directions are over, or the client can't be answered any more: then the target, which
+    /// may hold one of Exchange's few streaming places for it, is let go at once.
+    fn is_over(&self) -> bool {
+        self.down.state == State::Broken || (self.up.is_over() && self.down.is_over())
+    }
+
+    /// Waits for the legs, with a limit to the silence.
+    fn wait(&mut self, cx: &mut Context<'_>, client: &mut impl Leg, target: &mut impl Leg) -> Poll<Outcome> {
+        let limit = if self.first.is_none() { self.patience.open } else { Some(self.patience.half_closed) };
+        let Some(limit) = limit else {
+            return Poll::Pending;
+        };
+        let deadline = self.last_progress + limit;
+        if self.alarm.deadline() != deadline {
+            self.alarm.as_mut().reset(deadline);
+        }
+        if self.alarm.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.first = Some((Side::Bridge, End::Silent(limit)));
+        self.drop_what_is_left(client, target);
+        Poll::Ready(self.outcome())
+    }
+
+    /// Ends what has not ended in due form, without a word that could be taken for a whole answer.
+    fn drop_what_is_left(&self, client: &mut impl Leg, target: &mut impl Leg) {
+        let mut cx = Context::from_waker(Waker::noop());
+        if self.down.state != State::Done {
+            let _ = client.poll_end(&mut cx, Ending::Reset);
+        }
+        // An answered connection whose target stopped reading has ended well enough.
+        let answered = self.down.state == State::Done && self.up.state == State::Broken;
+        if self.up.state != State::Done && !answered {
+            let _ = target.poll_end(&mut cx, Ending::Reset);
+        }
+    }
+
+    fn outcome(&mut self) -> Outcome {
+        let lost = || (Side::Client, End::Failed(io::ErrorKind::BrokenPipe.into()));
+        let (by, end) = self.first.take().unwrap_or_else(lost);
+        Outcome { up: self.up.moved, down: self.down.moved, by, end }
+    }
+}

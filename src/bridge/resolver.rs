@@ -1,0 +1,143 @@
+//! The target's name into addresses, looked up for each connection.
+//!
+//! `getaddrinfo` blocks a thread and can't be cancelled, so that a dead name server could eat every
+//! thread there is. One look-up a name runs at a time, whoever asks meanwhile shares its answer, and
+//! each asker has its own deadline.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Duration, Instant, timeout_at};
+
+use super::failure::{Blame, Failure};
+use crate::config::values::{Host, Target};
+use crate::tls::explain::io_text;
+
+type Answer = Option<Result<Arc<[IpAddr]>, String>>;
+
+/// Looks names up, one look-up a name at a time. Clones share their look-ups.
+#[derive(Clone, Default)]
+pub struct Resolver {
+    running: Arc<Mutex<HashMap<String, watch::Receiver<Answer>>>>,
+}
+
+/// How long one address may stay silent before the next is tried beside it (RFC 8305 §5).
+const STAGGER: Duration = Duration::from_millis(250);
+
+impl Resolver {
+    /// The addresses of a host, in the system's order of preference.
+    ///
+    /// # Errors
+    /// The system's words for a name that can't be resolved.
+    ///
+    /// # Cancel safety
+    /// The look-up goes on for whoever else waits for it.
+    pub async fn addresses(&self, host: &Host) -> Result<Arc<[IpAddr]>, String> {
+        let name = match host {
+            Host::Address(address) => return Ok(Arc::from([*address])),
+            Host::Name(name) => name,
+        };
+        let mut answer = self.join_or_start(name);
+        let resolved = answer.wait_for(Option::is_some).await;
+        let resolved = resolved.map_err(|_| "the look-up was abandoned".to_owned())?;
+        resolved.clone().unwrap_or_else(|| Err("no answer".to_owned()))
+    }
+
+    fn join_or_start(&self, name: &str) -> watch::Receiver<Answer> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(answer) = running.get(name) {
+            return answer.clone();
+        }
+        let (tell, answer) = watch::channel(None);
+        running.insert(name.to_owned(), answer.clone());
+        let (resolver, name) = (self.clone(), name.to_owned());
+        tokio::spawn(async move {
+            let found = look_up(&name).await;
+            // Whoever asks from now on wants a fresh answer.
+            resolver.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+            tell.send_replace(Some(found));
+        });
+        answer
+    }
+
+    /// Opens a TCP connection to the target: every address, the next one beside a silent one.
+    ///
+    /// # Errors
+    /// [`Failure`] at stage `look-up` or `connect`, naming every address that was tried.
+    pub async fn connect(&self, target: &Target, limit: Duration) -> Result<TcpStream, Failure> {
+        let failed = |stage, cause, hint: Option<&str>| Failure {
+            blame: Blame::Target,
+            side: format!("target {target}"),
+            stage,
+            cause,
+            hint: hint.map(str::to_owned),
+        };
+        let deadline = Instant::now() + limit;
+        let seconds = crate::config::values::duration_text(limit);
+        let addresses = timeout_at(deadline, self.addresses(&target.host)).await;
+        let addresses = addresses.map_err(|_| {
+            failed("look-up", format!("no answer within {seconds}"), Some("is the name server of this machine up?"))
+        })?;
+        let addresses = addresses.map_err(|cause| failed("look-up", cause, Some("is the name right?")))?;
+        let addresses: Vec<SocketAddr> = addresses.iter().map(|ip| SocketAddr::new(*ip, target.port)).collect();
+        let attempt = connect_any(&addresses, deadline, &seconds).await;
+        attempt.map_err(|cause| failed("connect", cause, None))
+    }
+}
+
+async fn look_up(name: &str) -> Result<Arc<[IpAddr]>, String> {
+    let mut found = Vec::new();
+    for address in tokio::net::lookup_host((name, 0)).await.map_err(|error| look_up_text(&error))? {
+        if !found.contains(&address.ip()) {
+            found.push(address.ip());
+        }
+    }
+    if found.is_empty() { Err("the name has no address".to_owned()) } else { Ok(found.into()) }
+}
+
+/// The resolver's words without the standard library's preface.
+fn look_up_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
+/// Connects to whichever address answers first, each given a head start over the next.
+async fn connect_any(addresses: &[SocketAddr], deadline: Instant, limit: &str) -> Result<TcpStream, String> {
+    let mut waiting = addresses.iter();
+    let mut attempts = JoinSet::new();
+    let mut failures: Vec<(SocketAddr, String)> = Vec::new();
+    loop {
+        if let Some(address) = waiting.next().copied() {
+            attempts.spawn(async move { (address, TcpStream::connect(address).await) });
+        }
+        let pause = if waiting.len() > 0 { deadline.min(Instant::now() + STAGGER) } else { deadline };
+        match timeout_at(pause, attempts.join_next()).await {
+            Ok(Some(Ok((_, Ok(connected))))) => return Ok(connected),
+            Ok(Some(Ok((address, Err(error))))) => failures.push((address, io_text(&error))),
+            Ok(Some(Err(_))) => {}
+            Ok(None) if waiting.len() == 0 => return Err(told(&failures, addresses)),
+            Ok(None) => {}
+            Err(_) if Instant::now() < deadline => {}
+            Err(_) => {
+                let silent = addresses.iter().filter(|address| !failures.iter().any(|(failed, _)| failed == *address));
+                let silent: Vec<_> = silent.map(|address| (*address, format!("no answer within {limit}"))).collect();
+                failures.extend(silent);
+                return Err(told(&failures, addresses));
+            }
+        }
+    }
+}
+
+fn told(failures: &[(SocketAddr, String)], addresses: &[SocketAddr]) -> String {
+    match failures {
+        [(address, cause)] if addresses.len() == 1 => format!("{} {cause}", address.ip()),
+        _ => failures.iter().map(|(address, cause)| format!("{} {cause}", address.ip())).collect::<Vec<_>>().join("; "),
+    }
+}

@@ -1,0 +1,156 @@
+//! One connection's life, from the accepted socket to its line in the log.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+use super::Forwarder;
+use super::failure::{Blame, Failure};
+use super::relay::{self, End, Outcome, Patience, Side};
+use crate::config::values::duration_text;
+use crate::tls::inbound::{self, Alert, Answered, Inbound};
+use crate::tls::outbound::Outbound;
+
+/// Serves one client until both sides have ended, and logs how it went.
+pub async fn serve(forwarder: Arc<Forwarder>, tcp: TcpStream, client: SocketAddr) {
+    let began = Instant::now();
+    let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+    if let Err(failure) = lead(&forwarder, tcp, client, began).await {
+        log_failure(&forwarder, client, &failure);
+    }
+}
+
+async fn lead(forwarder: &Forwarder, tcp: TcpStream, client: SocketAddr, began: Instant) -> Result<(), Failure> {
+    let answered = hello(forwarder, tcp, client).await?;
+    let reached = tokio::select! {
+        reached = forwarder.reach() => reached,
+        () = answered.client_left() => return Err(client_failure(client, "TLS handshake", "left while the target was dialled".to_owned(), None)),
+    };
+    let target = match reached {
+        Ok(target) => target,
+        Err(failure) => {
+            // The log tells first: a client may take its time to read the alert.
+            log_failure(forwarder, client, &failure);
+            let alert = if failure.blame == Blame::Bridge { Alert::InternalError } else { Alert::HandshakeFailure };
+            answered.refuse(alert).await;
+            return Ok(());
+        }
+    };
+    let inbound = finish(forwarder, answered, client).await?;
+    relay(forwarder, inbound, target, client, began).await;
+    Ok(())
+}
+
+/// From the first byte to an acceptable ClientHello.
+async fn hello(forwarder: &Forwarder, tcp: TcpStream, client: SocketAddr) -> Result<Answered, Failure> {
+    let limit = forwarder.settings.deadlines.hello;
+    let hello = async { forwarder.listener.hello(tcp, &forwarder.settings.keepalive).await?.answer().await };
+    match timeout(limit, hello).await {
+        Ok(Ok(answered)) => Ok(answered),
+        Ok(Err(error)) => Err(inbound_failure(client, "ClientHello", &error)),
+        Err(_) => {
+            Err(client_failure(client, "ClientHello", format!("not complete within {}", duration_text(limit)), None))
+        }
+    }
+}
+
+/// From our ServerHello to the end of the client's handshake.
+async fn finish(forwarder: &Forwarder, answered: Answered, client: SocketAddr) -> Result<Inbound, Failure> {
+    let limit = forwarder.settings.deadlines.handshake;
+    match timeout(limit, answered.finish()).await {
+        Ok(Ok(inbound)) => Ok(inbound),
+        Ok(Err(error)) => Err(inbound_failure(client, "TLS handshake", &error)),
+        Err(_) => {
+            Err(client_failure(client, "TLS handshake", format!("not finished within {}", duration_text(limit)), None))
+        }
+    }
+}
+
+/// How long the two peers may take to read what is left and to end, once both were told.
+const LINGER: Duration = Duration::from_secs(10);
+
+async fn relay(forwarder: &Forwarder, mut inbound: Inbound, mut target: Outbound, client: SocketAddr, began: Instant) {
+    let deadlines = &forwarder.settings.deadlines;
+    let patience = Patience { open: deadlines.idle, half_closed: deadlines.half_close, linger: LINGER };
+    let parameters = Parameters {
+        tls_in: inbound.version(),
+        suite_in: inbound.suite(),
+        tls_out: target.version(),
+        suite_out: target.suite(),
+        resumed: target.resumed(),
+    };
+    let address = target.address();
+    let outcome = relay::run(&mut inbound, &mut target, patience).await;
+    log_outcome(forwarder, client, address, &parameters, &outcome, began.elapsed());
+}
+
+/// What the two handshakes agreed on.
+struct Parameters {
+    tls_in: &'static str,
+    suite_in: String,
+    tls_out: &'static str,
+    suite_out: &'static str,
+    resumed: bool,
+}
+
+fn log_outcome(
+    forwarder: &Forwarder,
+    client: SocketAddr,
+    target: Option<SocketAddr>,
+    with: &Parameters,
+    outcome: &Outcome,
+    time: Duration,
+) {
+    let end = match &outcome.end {
+        End::Peer(how) => how.word().to_owned(),
+        End::Failed(error) => format!("\"{}\"", crate::tls::explain::io_text(error)),
+        End::Silent(limit) => format!("\"silent for {}\"", duration_text(*limit)),
+    };
+    let by = match outcome.by {
+        Side::Client => "client",
+        Side::Target => "target",
+        Side::Bridge => "bridge",
+    };
+    let target = target.map_or_else(|| forwarder.settings.target.to_string(), |address| address.to_string());
+    tracing::info!(
+        forwarder = %forwarder.name,
+        %client,
+        %target,
+        tls_in = %with.tls_in,
+        suite_in = %with.suite_in,
+        tls_out = %with.tls_out,
+        suite_out = %with.suite_out,
+        resumed = with.resumed,
+        up = outcome.up,
+        down = outcome.down,
+        seconds = %format_args!("{:.3}", time.as_secs_f64()),
+        ended_by = %by,
+        end = %end,
+        "session closed"
+    );
+}
+
+fn client_failure(client: SocketAddr, stage: &'static str, cause: String, hint: Option<String>) -> Failure {
+    Failure { blame: Blame::Client, side: format!("client {client}"), stage, cause, hint }
+}
+
+fn inbound_failure(client: SocketAddr, stage: &'static str, error: &inbound::Error) -> Failure {
+    let (cause, hint) = inbound::explain(error);
+    client_failure(client, stage, cause, hint)
+}
+
+/// The target's faults are warnings and ours errors. A client's are for the curious, scanners being
+/// what they are, unless it is one that an admin can help: then there is a hint.
+fn log_failure(forwarder: &Forwarder, client: SocketAddr, failure: &Failure) {
+    let name = &forwarder.name;
+    let hint = failure.hint.as_deref().unwrap_or_default();
+    match (failure.blame, &failure.hint) {
+        (Blame::Bridge, _) => tracing::error!(forwarder = %name, %client, "{failure}"),
+        (Blame::Target, None) => tracing::warn!(forwarder = %name, %client, "{failure}"),
+        (Blame::Client, None) => tracing::debug!(forwarder = %name, "{failure}"),
+        (Blame::Target | Blame::Client, Some(_)) => tracing::warn!(forwarder = %name, %client, hint, "{failure}"),
+    }
+}

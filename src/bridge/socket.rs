@@ -1,0 +1,135 @@
+//! A TCP connection as both TLS libraries want it: plain reads and writes that may say `WouldBlock`.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::task::{Context, Poll, ready};
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+
+use crate::config::settings::Keepalive;
+
+/// A connected TCP socket, read and written without waiting.
+#[derive(Debug)]
+pub struct Socket {
+    tcp: TcpStream,
+    /// How much a lingering close may still read and drop.
+    linger_left: usize,
+    /// The peer's first bytes, which tell what it speaks if it isn't TLS.
+    first: [u8; 5],
+    first_count: usize,
+}
+
+/// What a lingering close reads at most before it gives up on the peer.
+const LINGER_BYTES: usize = 64 << 20;
+
+impl Socket {
+    /// Takes a connection over: no delay for small writes, keepalive as set.
+    ///
+    /// # Errors
+    /// The system refuses an option, or the peer is gone already.
+    pub fn new(tcp: TcpStream, keepalive: &Keepalive) -> io::Result<Self> {
+        tcp.set_nodelay(true)?;
+        let probes = TcpKeepalive::new()
+            .with_time(keepalive.time)
+            .with_interval(keepalive.interval)
+            .with_retries(keepalive.probes);
+        SockRef::from(&tcp).set_tcp_keepalive(&probes)?;
+        Ok(Self { tcp, linger_left: LINGER_BYTES, first: [0; 5], first_count: 0 })
+    }
+
+    /// The connection itself.
+    pub fn tcp(&self) -> &TcpStream {
+        &self.tcp
+    }
+
+    /// The first bytes that the peer has sent, at most five.
+    pub fn first_bytes(&self) -> &[u8] {
+        &self.first[..self.first_count]
+    }
+
+    /// Ends the write side; the read side stays open.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn finish(&self) -> io::Result<()> {
+        SockRef::from(&self.tcp).shutdown(std::net::Shutdown::Write)
+    }
+
+    /// Tears the connection down: a reset where nothing is queued for the peer any more, else a
+    /// plain end of the write side, since a reset would destroy what is queued.
+    ///
+    /// # Errors
+    /// The connection is gone already.
+    pub fn abort(&self) -> io::Result<()> {
+        if unsent(&self.tcp)? == 0 {
+            return SockRef::from(&self.tcp).set_linger(Some(std::time::Duration::ZERO));
+        }
+        self.finish()
+    }
+
+    /// Ends the write side, then reads and drops until the peer ends, fails or has sent enough.
+    pub fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.finish().is_err() {
+            return Poll::Ready(());
+        }
+        let mut scratch = [0; 16 << 10];
+        while self.linger_left > 0 {
+            match self.tcp.try_read(&mut scratch) {
+                Ok(0) => return Poll::Ready(()),
+                Ok(count) => self.linger_left = self.linger_left.saturating_sub(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if ready!(self.tcp.poll_read_ready(cx)).is_err() {
+                        return Poll::Ready(());
+                    }
+                }
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Resolves when the peer has ended or reset the connection; never while bytes or silence come.
+    pub async fn ended(&self) {
+        let mut byte = [0];
+        match self.tcp.peek(&mut byte).await {
+            Ok(0) | Err(_) => {}
+            Ok(_) => std::future::pending().await,
+        }
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.tcp.try_read(buffer)?;
+        if self.first_count < self.first.len() {
+            let more = count.min(self.first.len() - self.first_count);
+            self.first[self.first_count..][..more].copy_from_slice(&buffer[..more]);
+            self.first_count += more;
+        }
+        Ok(count)
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.tcp.try_write(bytes)
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.tcp.try_write_vectored(pieces)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Bytes that the peer has not acknowledged (SIOCOUTQ, tcp(7)).
+fn unsent(tcp: &TcpStream) -> io::Result<usize> {
+    use std::os::fd::AsRawFd;
+    let mut count = 0;
+    // SAFETY: the descriptor is open while `tcp` is borrowed, and the call writes one int.
+    #[allow(unsafe_code)]
+    let answer = unsafe { nix::libc::ioctl(tcp.as_raw_fd(), nix::libc::TIOCOUTQ, &raw mut count) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(usize::try_from(count).unwrap_or(0)) }
+}

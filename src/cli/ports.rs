@@ -1,0 +1,33 @@
+//! Who holds a port, as far as this user may see.
+
+use std::fs;
+use std::path::Path;
+
+/// A sentence naming the process that listens on a TCP port; `None` if it can't be seen.
+pub fn holder(port: u16) -> Option<String> {
+    let inode = ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| listener_inode(table, port))?;
+    let wanted = format!("socket:[{inode}]");
+    for process in fs::read_dir("/proc").ok()?.flatten() {
+        let holds = |folder: &Path| {
+            fs::read_dir(folder.join("fd")).is_ok_and(|fds| {
+                fds.flatten().any(|fd| fs::read_link(fd.path()).is_ok_and(|link| link == Path::new(&wanted)))
+            })
+        };
+        let path = process.path();
+        if process.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit()) && holds(&path) {
+            let command = fs::read_to_string(path.join("comm")).unwrap_or_default();
+            return Some(format!("port {port} is held by {} (PID {})", command.trim(), process.file_name().display()));
+        }
+    }
+    Some(format!("port {port} is held by a process that this user can't see: ss -ltnp sport = :{port}, as root"))
+}
+
+/// The inode of the socket that listens on the port (proc_net_tcp.rst: state 0A is LISTEN).
+fn listener_inode(table: &str, port: u16) -> Option<String> {
+    let text = fs::read_to_string(table).ok()?;
+    text.lines().skip(1).find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let listens = fields.get(3) == Some(&"0A") && fields.get(1)?.ends_with(&format!(":{port:04X}"));
+        listens.then(|| fields.get(9).map(|inode| (*inode).to_owned()))?
+    })
+}

@@ -1,0 +1,354 @@
+//! A forwarder's settings: every key, its default, and the type that can't hold a bad combination.
+//!
+//! The table [`KEYS`] is the one place that knows the defaults; reading, `show`, `set`, the comments
+//! of a new file and README's table all come from it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::values::{self, BadValue, Fault, Host, Listen, Sni, Target, Version};
+use super::{Fingerprint, file::Reader};
+
+/// The version of the file format that this program writes, and the newest that it reads.
+pub const FORMAT: i64 = 1;
+
+/// A key of a forwarder's file.
+pub struct Key {
+    /// Its name in the file and in `set`.
+    pub name: &'static str,
+    /// The default as it stands in a file; empty where there is none.
+    pub default: &'static str,
+    /// One line for the file's comment.
+    pub about: &'static str,
+}
+
+const fn key(name: &'static str, default: &'static str, about: &'static str) -> Key {
+    Key { name, default, about }
+}
+
+/// Every key, in the order of a new file.
+pub const KEYS: &[Key] = &[
+    key("format", "", "version of this file's format"),
+    key("listen", "", "PORT: all addresses, so that containers and other hosts reach it; or ADDRESS:PORT"),
+    key("target", "", "the legacy server, HOST:PORT; the name is looked up for each connection"),
+    key("server_name", "", "the name its certificate must carry, if not the target's own"),
+    key("sni", "\"auto\"", "server name sent to it: auto (the verified name; none for an IP), off, or a name"),
+    key("min_tls", "\"1.0\"", "oldest TLS version spoken to the target"),
+    key("max_tls", "\"1.2\"", "newest TLS version spoken to the target; a TLS 1.3 hello makes old servers fail"),
+    key(
+        "ciphers",
+        "",
+        "OpenSSL cipher list for the target; without it AES, ECDHE before RSA. 3DES and RC4 only if named",
+    ),
+    key("ca", "", "PEM file of the authorities that vouch for the target; without it this system's own"),
+    key("pin", "", "accept exactly these certificates, whatever their names and dates: [\"sha256:...\"]"),
+    key("insecure", "false", "true: accept any certificate, so anyone on the path can read and change everything"),
+    key("accept", "[]", "faults of the certificate to accept: sha1, rsa1024, expired, wrong-name, ip-in-cn"),
+    key("client_min_tls", "\"1.2\"", "oldest TLS version spoken to clients: 1.2 or 1.3"),
+    key("san", "[]", "more names and addresses for the forwarder's own certificate"),
+    key("cert", "", "serve this PEM certificate instead of our own; its key is \"key\""),
+    key("key", "", "the private key of \"cert\""),
+    key("hello_timeout", "\"15s\"", "a client that has not sent its whole ClientHello by then is dropped"),
+    key("connect_timeout", "\"10s\"", "look-up and TCP connection to the target, all its addresses together"),
+    key("handshake_timeout", "\"15s\"", "a peer that has not finished its TLS handshake by then is dropped"),
+    key("half_close_timeout", "\"60s\"", "one side has ended and the other stays silent this long: cut"),
+    key("idle_timeout", "\"0s\"", "0s: never; EWS streams are silent for up to 30 min, so less than 31m cuts them"),
+    key("drain_timeout", "\"30s\"", "on stop, open connections may finish within this time, then they are cut"),
+    key("keepalive_time", "\"60s\"", "silence on a connection before TCP probes whether the peer still lives"),
+    key("keepalive_interval", "\"10s\"", "time between two such probes"),
+    key("keepalive_probes", "6", "unanswered probes that end the connection"),
+];
+
+/// How the target's certificate is judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Chain, name and validity, by this system's authorities, but for the accepted faults.
+    System(Vec<Fault>),
+    /// The same by the authorities of this file.
+    Ca(PathBuf, Vec<Fault>),
+    /// One of these certificates and no other; the whole judgement.
+    Pin(Vec<Fingerprint>),
+    /// Not at all.
+    Insecure,
+}
+
+/// How long each stage of a connection may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// Until the client's whole ClientHello is there.
+    pub hello: Duration,
+    /// Look-up and TCP connection to the target together.
+    pub connect: Duration,
+    /// Each TLS handshake.
+    pub handshake: Duration,
+    /// Silence after one side has ended.
+    pub half_close: Duration,
+    /// Silence of an open connection; `None`: any.
+    pub idle: Option<Duration>,
+    /// On stop, until open connections are cut.
+    pub drain: Duration,
+}
+
+/// TCP keepalive, the same on both legs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Silence before the first probe.
+    pub time: Duration,
+    /// Time between probes.
+    pub interval: Duration,
+    /// Unanswered probes that end the connection.
+    pub probes: u32,
+}
+
+/// Everything that one forwarder needs to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where clients connect.
+    pub listen: Listen,
+    /// Where their bytes go.
+    pub target: Target,
+    /// The name that the target's certificate must carry; the target's host unless set.
+    pub server_name: Host,
+    /// The name in the ClientHello.
+    pub sni: Sni,
+    /// Oldest version spoken to the target.
+    pub min_tls: Version,
+    /// Newest version spoken to the target.
+    pub max_tls: Version,
+    /// The admin's cipher list.
+    pub ciphers: Option<String>,
+    /// How the target's certificate is judged.
+    pub trust: Trust,
+    /// Oldest version spoken to clients.
+    pub client_min_tls: Version,
+    /// More names for our own certificate.
+    pub san: Vec<String>,
+    /// A certificate and key that are served in place of our own.
+    pub foreign: Option<(PathBuf, PathBuf)>,
+    /// Deadlines.
+    pub deadlines: Deadlines,
+    /// Keepalive.
+    pub keepalive: Keepalive,
+}
+
+/// The longest that an EWS streaming subscription is silent, and a little more (issue: 31 min).
+pub const STREAM_SILENCE: Duration = Duration::from_secs(31 * 60);
+
+impl Settings {
+    /// Reads every key; what is wrong stays in the reader, which then yields no settings.
+    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let listen = reader.required("listen", |text| text.parse());
+        let target: Option<Target> = reader.required("target", |text| text.parse());
+        let server_name = reader.text("server_name", str::parse);
+        let sni = reader.text("sni", str::parse).unwrap_or(Sni::Auto);
+        let (min_tls, max_tls) = read_versions(reader);
+        let ciphers = reader.text("ciphers", cipher_list);
+        let trust = read_trust(reader);
+        let client_min_tls = reader.text("client_min_tls", client_version).unwrap_or(Version::Tls1_2);
+        let san = reader.list("san", san);
+        let foreign = read_foreign(reader);
+        let deadlines = read_deadlines(reader);
+        let keepalive = read_keepalive(reader);
+        let target = target?;
+        Some(Self {
+            listen: listen?,
+            server_name: server_name.unwrap_or_else(|| target.host.clone()),
+            target,
+            sni,
+            min_tls,
+            max_tls,
+            ciphers,
+            trust: trust?,
+            client_min_tls,
+            san,
+            foreign,
+            deadlines,
+            keepalive,
+        })
+    }
+
+    /// What an admin should hear although the settings are in order.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        if self.trust == Trust::Insecure {
+            found.push("the target's certificate is not verified (insecure = true)".to_owned());
+        }
+        if let Some(idle) = self.deadlines.idle.filter(|idle| *idle < STREAM_SILENCE) {
+            found.push(format!(
+                "idle_timeout {} cuts EWS streaming subscriptions, which are silent for up to 30 min; use 31m or more, or 0s",
+                values::duration_text(idle)
+            ));
+        }
+        if let Some(weak) = self.ciphers.as_deref().map(weak_ciphers).filter(|weak| !weak.is_empty()) {
+            found.push(format!("weak ciphers allowed towards the target: {}", weak.join(", ")));
+        }
+        found
+    }
+
+    /// The name sent to the target in its ClientHello, if any.
+    pub fn sni_name(&self) -> Option<&str> {
+        match (&self.sni, &self.server_name) {
+            (Sni::Off, _) | (Sni::Auto, Host::Address(_)) => None,
+            (Sni::Name(name), _) | (Sni::Auto, Host::Name(name)) => Some(name),
+        }
+    }
+}
+
+fn read_versions(reader: &mut Reader<'_>) -> (Version, Version) {
+    let min = reader.text("min_tls", outbound_version).unwrap_or(Version::Tls1_0);
+    let max = reader.text("max_tls", outbound_version).unwrap_or(Version::Tls1_2);
+    if min > max {
+        reader.problem("min_tls", format!("{min} is above max_tls, {max}"));
+    }
+    (min, max)
+}
+
+fn outbound_version(text: &str) -> Result<Version, BadValue> {
+    match text.parse()? {
+        Version::Tls1_3 => {
+            Err(BadValue("TLS 1.3 is never spoken to the target: its hello makes old servers fail".into()))
+        }
+        version => Ok(version),
+    }
+}
+
+fn client_version(text: &str) -> Result<Version, BadValue> {
+    match text.parse()? {
+        version @ (Version::Tls1_2 | Version::Tls1_3) => Ok(version),
+        old => Err(BadValue(format!("TLS {old} is not offered to clients: 1.2 or 1.3"))),
+    }
+}
+
+fn read_trust(reader: &mut Reader<'_>) -> Option<Trust> {
+    let ca = reader.text("ca", |text| Ok(PathBuf::from(text)));
+    let pins = reader.list("pin", |text| text.parse::<Fingerprint>().map_err(|error| BadValue(error.to_string())));
+    let insecure = reader.boolean("insecure").unwrap_or(false);
+    let mut accept: Vec<Fault> = reader.list("accept", |text| text.parse());
+    accept.sort();
+    accept.dedup();
+    let chosen = [("ca", ca.is_some()), ("pin", reader.has("pin")), ("insecure", insecure)];
+    let chosen: Vec<&str> = chosen.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
+    if let [first, second, ..] = chosen[..] {
+        reader.problem(second, format!("contradicts '{first}': a pin, a CA and insecure are each the whole judgement"));
+        return None;
+    }
+    if reader.has("pin") && pins.is_empty() {
+        reader.problem("pin", "names no certificate; leave the key out, or pin one".to_owned());
+        return None;
+    }
+    if !accept.is_empty() && (insecure || !pins.is_empty()) {
+        reader.problem("accept", format!("has no meaning beside '{}', which looks at no fault", chosen[0]));
+    }
+    Some(match ca {
+        Some(file) => Trust::Ca(file, accept),
+        None if !pins.is_empty() => Trust::Pin(pins),
+        None if insecure => Trust::Insecure,
+        None => Trust::System(accept),
+    })
+}
+
+fn read_foreign(reader: &mut Reader<'_>) -> Option<(PathBuf, PathBuf)> {
+    let cert = reader.text("cert", |text| Ok(PathBuf::from(text)));
+    let key = reader.text("key", |text| Ok(PathBuf::from(text)));
+    match (cert, key) {
+        (Some(cert), Some(key)) => Some((cert, key)),
+        (Some(_), None) => {
+            reader.problem("cert", "has no 'key' beside it".to_owned());
+            None
+        }
+        (None, Some(_)) => {
+            reader.problem("key", "has no 'cert' beside it".to_owned());
+            None
+        }
+        (None, None) => None,
+    }
+}
+
+fn read_deadlines(reader: &mut Reader<'_>) -> Deadlines {
+    Deadlines {
+        hello: bounded(reader, "hello_timeout", 15),
+        connect: bounded(reader, "connect_timeout", 10),
+        handshake: bounded(reader, "handshake_timeout", 15),
+        half_close: bounded(reader, "half_close_timeout", 60),
+        idle: reader.text("idle_timeout", values::duration).filter(|idle| !idle.is_zero()),
+        drain: reader.text("drain_timeout", values::duration).unwrap_or(Duration::from_secs(30)),
+    }
+}
+
+fn read_keepalive(reader: &mut Reader<'_>) -> Keepalive {
+    Keepalive {
+        time: whole_seconds(reader, "keepalive_time", 60),
+        interval: whole_seconds(reader, "keepalive_interval", 10),
+        probes: reader.number("keepalive_probes", 1..=127).unwrap_or(6),
+    }
+}
+
+/// A deadline that can't be switched off.
+fn bounded(reader: &mut Reader<'_>, key: &'static str, default: u64) -> Duration {
+    let given = reader.text(key, |text| match values::duration(text)? {
+        Duration::ZERO => Err(BadValue("can't be off: without it a silent peer would hold its place forever".into())),
+        time => Ok(time),
+    });
+    given.unwrap_or(Duration::from_secs(default))
+}
+
+/// A time that the kernel counts in seconds, at most 32767 (tcp(7)).
+fn whole_seconds(reader: &mut Reader<'_>, key: &'static str, default: u64) -> Duration {
+    let given = reader.text(key, |text| {
+        let time = values::duration(text)?;
+        let fits = time.subsec_millis() == 0 && (1..=32_767).contains(&time.as_secs());
+        if fits { Ok(time) } else { Err(BadValue("must be whole seconds, 1s to 32767s".into())) }
+    });
+    given.unwrap_or(Duration::from_secs(default))
+}
+
+fn san(text: &str) -> Result<String, BadValue> {
+    let (star, rest) = text.strip_prefix("*.").map_or(("", text), |rest| ("*.", rest));
+    match rest.parse::<Host>()? {
+        Host::Address(address) if star.is_empty() => Ok(address.to_string()),
+        Host::Address(_) => Err(BadValue(format!("'{text}' is not a name"))),
+        Host::Name(name) => Ok(format!("{star}{name}")),
+    }
+}
+
+/// Cipher words that no forwarder may use, whatever else its list says.
+const NEVER: &[&str] =
+    &["NULL", "EXP", "ADH", "AECDH", "ANON", "SSLV2", "ALL", "COMPLEMENTOFALL", "MD2", "DES-CBC-SHA"];
+
+/// Takes a list of OpenSSL cipher names; no strength rules, no never-acceptable suites.
+///
+/// Whether OpenSSL knows the names is seen when the forwarder's context is built, at start.
+fn cipher_list(text: &str) -> Result<String, BadValue> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(BadValue("is empty; leave the key out for the default".into()));
+    }
+    for word in text.split([':', ',', ' ']).filter(|word| !word.is_empty()) {
+        if word.starts_with('@') {
+            return Err(BadValue(format!("'{word}': the security level is set by ewsbridge; name ciphers only")));
+        }
+        let removes = word.starts_with(['!', '-']);
+        let upper = word.trim_start_matches(['+', '!', '-']).to_ascii_uppercase();
+        let parts = upper.split(['+', '-']);
+        let forbidden = NEVER.contains(&upper.as_str()) || parts.into_iter().any(|part| NEVER.contains(&part));
+        if forbidden && !removes {
+            return Err(BadValue(format!(
+                "'{word}' is never used: no encryption, no authentication or export strength"
+            )));
+        }
+        if !word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_+!".contains(&byte)) {
+            return Err(BadValue(format!("'{}' is not a cipher name", word.escape_default())));
+        }
+    }
+    Ok(text.to_owned())
+}
+
+/// The words of a cipher list that allow a broken cipher.
+pub fn weak_ciphers(list: &str) -> Vec<&str> {
+    let is_weak = |word: &&str| {
+        let upper = word.to_ascii_uppercase();
+        !word.starts_with(['!', '-'])
+            && ["RC4", "3DES", "DES-CBC3", "MEDIUM", "LOW"].iter().any(|weak| upper.contains(weak))
+    };
+    list.split([':', ',', ' ']).filter(is_weak).collect()
+}

@@ -1,0 +1,166 @@
+//! A failed handshake with the target: its cause in plain words, and the cure.
+//!
+//! A wrong cure is worse than none: a code that may have several causes gets no hint.
+
+use std::io;
+
+use openssl::ssl::{self, ErrorCode};
+
+use crate::config::Settings;
+
+/// Cause and cure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explained {
+    /// One cause, with the library's code.
+    pub cause: String,
+    /// The setting to change, or what else to do.
+    pub hint: Option<Cure>,
+}
+
+/// What to do about a failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cure {
+    /// Change a setting of the forwarder.
+    Set(&'static str, String),
+    /// Something else.
+    Do(String),
+}
+
+impl Cure {
+    /// As a line that can be pasted: for a named forwarder, or as a flag where there is no file.
+    pub fn text(&self, name: Option<&str>) -> String {
+        match (self, name) {
+            (Self::Set(key, value), Some(name)) => format!("ewsbridge set {name} {key}={value}"),
+            (Self::Set(key, value), None) => format!("--{} {value}", key.replace('_', "-")),
+            (Self::Do(text), _) => text.clone(),
+        }
+    }
+}
+
+fn plain(cause: impl Into<String>) -> Explained {
+    Explained { cause: cause.into(), hint: None }
+}
+
+fn cured(cause: impl Into<String>, cure: Cure) -> Explained {
+    Explained { cause: cause.into(), hint: Some(cure) }
+}
+
+/// Explains a failure of the socket under a handshake.
+pub fn io(error: &io::Error) -> Explained {
+    plain(match error.kind() {
+        io::ErrorKind::ConnectionReset => "the server reset the connection".to_owned(),
+        io::ErrorKind::BrokenPipe => "the server closed the connection".to_owned(),
+        _ => io_text(error),
+    })
+}
+
+/// An I/O error without Rust's "(os error N)".
+pub fn io_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
+/// OpenSSL's reason codes (sslerr.h); alerts that we received are 1000 and the alert's number.
+mod reason {
+    pub(super) const UNSUPPORTED_PROTOCOL: i32 = 258;
+    pub(super) const WRONG_VERSION_NUMBER: i32 = 267;
+    pub(super) const UNEXPECTED_EOF: i32 = 294;
+    pub(super) const UNSAFE_LEGACY_RENEGOTIATION: i32 = 338;
+    pub(super) const WRONG_SSL_VERSION: i32 = 266;
+    pub(super) const VERSION_TOO_LOW: i32 = 396;
+    pub(super) const ALERT_HANDSHAKE_FAILURE: i32 = 1040;
+    pub(super) const ALERT_INSUFFICIENT_SECURITY: i32 = 1071;
+    pub(super) const ALERT_PROTOCOL_VERSION: i32 = 1070;
+    pub(super) const ALERT_UNRECOGNIZED_NAME: i32 = 1112;
+    pub(super) const ALERT_INTERNAL_ERROR: i32 = 1080;
+}
+
+/// Explains a failed handshake with the target; `first` is what it sent first.
+pub fn outbound(error: &ssl::Error, first: &[u8], settings: &Settings) -> Explained {
+    if let Some(foreign) = not_tls(first) {
+        return foreign;
+    }
+    if error.code() == ErrorCode::SYSCALL {
+        return error.io_error().map_or_else(|| closed(first), io);
+    }
+    let Some(code) = error.ssl_error().and_then(|stack| stack.errors().first()).map(|first| first.reason_code()) else {
+        return plain(openssl_text(error));
+    };
+    let with_code = |cause: &str| format!("{cause} ({})", openssl_text(error));
+    let spoken = if settings.min_tls == settings.max_tls {
+        format!("TLS {}", settings.min_tls)
+    } else {
+        format!("TLS {} to {}", settings.min_tls, settings.max_tls)
+    };
+    match code {
+        reason::UNSUPPORTED_PROTOCOL | reason::WRONG_SSL_VERSION | reason::VERSION_TOO_LOW => {
+            let cause = with_code(&format!("the server chose a TLS version outside {spoken}"));
+            if settings.min_tls > crate::config::values::Version::Tls1_0 {
+                cured(cause, Cure::Set("min_tls", "1.0".to_owned()))
+            } else {
+                plain(cause)
+            }
+        }
+        reason::ALERT_PROTOCOL_VERSION => {
+            let cause = with_code(&format!("the server speaks none of {spoken}"));
+            let narrowed = settings.min_tls > crate::config::values::Version::Tls1_0;
+            if narrowed { cured(cause, Cure::Set("min_tls", "1.0".to_owned())) } else { plain(cause) }
+        }
+        reason::ALERT_HANDSHAKE_FAILURE | reason::ALERT_INSUFFICIENT_SECURITY => plain(with_code(&format!(
+            "the server refused what we offered ({spoken}, {}): no version, cipher or name in common",
+            settings.ciphers.as_deref().unwrap_or("AES ciphers")
+        ))),
+        reason::ALERT_UNRECOGNIZED_NAME => {
+            plain(with_code(&format!("the server knows no site named '{}'", settings.sni_name().unwrap_or("-"))))
+        }
+        reason::ALERT_INTERNAL_ERROR => plain(with_code("the server reports an error of its own")),
+        reason::UNSAFE_LEGACY_RENEGOTIATION => cured(
+            with_code("the server lacks secure renegotiation (RFC 5746)"),
+            Cure::Do("install its updates (on Windows KB980436); a man in the middle could inject bytes".to_owned()),
+        ),
+        reason::WRONG_VERSION_NUMBER => plain(with_code("what the server sent is not TLS")),
+        reason::UNEXPECTED_EOF => closed(first),
+        _ => plain(openssl_text(error)),
+    }
+}
+
+fn closed(first: &[u8]) -> Explained {
+    plain(if first.is_empty() {
+        "the server closed the connection at our ClientHello, without a word"
+    } else {
+        "the server closed the connection in mid-handshake"
+    })
+}
+
+/// What some servers say first that don't speak TLS on this port.
+fn not_tls(first: &[u8]) -> Option<Explained> {
+    let speaks = match first {
+        [b'H', b'T', b'T', b'P', ..] => "plain HTTP",
+        [b'2' | b'5', b'0'..=b'9', b'0'..=b'9', b' ' | b'-', ..] => "SMTP or FTP",
+        [b'S', b'S', b'H', b'-', ..] => "SSH",
+        [b'+', b'O', b'K', ..] => "POP3",
+        [b'*', b' ', ..] => "IMAP",
+        _ => return None,
+    };
+    let cure = Cure::Do("name the server's HTTPS port, usually 443".to_owned());
+    Some(cured(format!("the server speaks {speaks} on this port, not TLS"), cure))
+}
+
+/// Whether TCP ended where TLS should have said so.
+pub fn is_unexpected_eof(error: &ssl::Error) -> bool {
+    let errors = error.ssl_error().map(|stack| stack.errors()).unwrap_or_default();
+    errors.iter().any(|entry| entry.reason_code() == reason::UNEXPECTED_EOF)
+}
+
+/// OpenSSL's code and words, without its file names.
+pub fn openssl_text(error: &ssl::Error) -> String {
+    if let Some(error) = error.io_error() {
+        return io_text(error);
+    }
+    match error.ssl_error().and_then(|stack| stack.errors().first()) {
+        Some(first) => format!("openssl {:08X} {}", first.code(), first.reason().unwrap_or("unknown reason")),
+        None => format!("openssl {}", error.code().as_raw()),
+    }
+}

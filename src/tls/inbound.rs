@@ -1,0 +1,382 @@
+//! The client's leg: TLS 1.2 and 1.3 by rustls.
+//!
+//! A ClientHello is read and answered in memory first ([`Hello::answer`]); what was computed leaves
+//! only in [`Answered::finish`], when the target is ready. [`Answered::refuse`] puts a fatal alert in
+//! the ServerHello's place, so that a client is never told "connected" before it is true.
+
+use std::io;
+use std::sync::{Arc, RwLock};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::{Accepted, Acceptor, ServerConfig, ServerConnection};
+use rustls::{AlertDescription, SupportedProtocolVersion, version};
+use tokio::io::Interest;
+use tokio_rustls::LazyConfigAcceptor;
+
+use super::identity::Pair;
+use crate::bridge::leg::{Ending, Fill, Leg};
+use crate::bridge::socket::Socket;
+use crate::config::settings::Keepalive;
+use crate::config::values::Version;
+
+/// How a refused client is told: the alert that takes the ServerHello's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Alert {
+    /// 40, handshake_failure: the target's fault.
+    HandshakeFailure = 40,
+    /// 80, internal_error: our own.
+    InternalError = 80,
+}
+
+/// What can be wrong with the listener's side of TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The client vanished before its ClientHello was whole.
+    #[error("the client left before its ClientHello was complete")]
+    Left,
+    /// The client's TLS is not acceptable, or it gave up: rustls' words.
+    #[error("{0}")]
+    Tls(#[from] rustls::Error),
+    /// The connection broke.
+    #[error("{0}")]
+    Io(io::Error),
+}
+
+/// What every connection of a forwarder shares: configuration, certificate, ticket keys.
+pub struct Listener {
+    /// Replaced as a whole when the certificate changes; connections keep the one they began with.
+    configs: RwLock<Configs>,
+    /// Kept over a change of certificate, so that resumption goes on.
+    template: Template,
+}
+
+#[derive(Clone)]
+struct Configs {
+    with_http: Arc<ServerConfig>,
+    without_alpn: Arc<ServerConfig>,
+}
+
+struct Template {
+    provider: Arc<CryptoProvider>,
+    versions: &'static [&'static SupportedProtocolVersion],
+    ticketer: Arc<dyn rustls::server::ProducesTickets>,
+}
+
+static MODERN: [&SupportedProtocolVersion; 2] = [&version::TLS13, &version::TLS12];
+static NEWEST: [&SupportedProtocolVersion; 1] = [&version::TLS13];
+
+impl Listener {
+    /// Prepares to serve with this certificate and key.
+    ///
+    /// # Errors
+    /// [`Error::Tls`] if rustls refuses the pair or has no randomness for ticket keys.
+    pub fn new(pair: Pair, min: Version) -> Result<Self, Error> {
+        let template = Template {
+            provider: Arc::new(aws_lc_rs::default_provider()),
+            versions: if min == Version::Tls1_3 { &NEWEST } else { &MODERN },
+            ticketer: aws_lc_rs::Ticketer::new()?,
+        };
+        Ok(Self { configs: RwLock::new(template.configs(pair)?), template })
+    }
+
+    /// Serves new connections with another certificate; open ones are untouched.
+    ///
+    /// # Errors
+    /// [`Error::Tls`] if rustls refuses the pair; the old one then stays in force.
+    pub fn replace(&self, pair: Pair) -> Result<(), Error> {
+        let configs = self.template.configs(pair)?;
+        *self.configs.write().unwrap_or_else(std::sync::PoisonError::into_inner) = configs;
+        Ok(())
+    }
+
+    fn configs(&self) -> Configs {
+        self.configs.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Reads a whole ClientHello. What can't be one is answered with an alert.
+    ///
+    /// # Errors
+    /// [`Error::Left`] for a client that ended before, [`Error::Tls`] for what is no ClientHello.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection.
+    pub async fn hello(&self, socket: tokio::net::TcpStream, keepalive: &Keepalive) -> Result<Hello, Error> {
+        let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), socket);
+        let start = (&mut acceptor).await;
+        match start {
+            Ok(start) => Ok(Hello {
+                accepted: start.accepted,
+                socket: Socket::new(start.io, keepalive).map_err(Error::Io)?,
+                configs: self.configs(),
+            }),
+            Err(error) => {
+                if let Some(Ok(mut socket)) = acceptor.take_io().map(|tcp| Socket::new(tcp, keepalive)) {
+                    let linger = std::future::poll_fn(|cx| socket.poll_linger(cx));
+                    let _ = tokio::time::timeout(ALERT_LINGER, linger).await;
+                }
+                Err(match error.downcast::<rustls::Error>() {
+                    Ok(error) => Error::Tls(error),
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Error::Left,
+                    Err(error) => Error::Io(error),
+                })
+            }
+        }
+    }
+}
+
+impl Template {
+    fn configs(&self, pair: Pair) -> Result<Configs, rustls::Error> {
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(self.versions)?
+            .with_no_client_auth()
+            .with_single_cert(pair.chain, pair.key)?;
+        config.ticketer = Arc::clone(&self.ticketer);
+        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+        let without_alpn = Arc::new(config.clone());
+        // HTTP/1.1 and nothing else: NTLM is unusable over HTTP/2, and the target has none.
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Configs { with_http: Arc::new(config), without_alpn })
+    }
+}
+
+/// A complete ClientHello.
+pub struct Hello {
+    accepted: Accepted,
+    socket: Socket,
+    configs: Configs,
+}
+
+impl Hello {
+    /// Judges the ClientHello and computes our answer, which stays in memory.
+    ///
+    /// # Errors
+    /// [`Error::Tls`] if there is no version, suite or group in common; the client has then been
+    /// told by an alert.
+    pub async fn answer(mut self) -> Result<Answered, Error> {
+        // A client that offers protocols without HTTP/1.1 gets no ALPN at all, as from a server
+        // that knows none; with a list in force rustls would refuse it.
+        let wants_http =
+            self.accepted.client_hello().alpn().is_some_and(|mut offered| offered.any(|name| name == b"http/1.1"));
+        let config = if wants_http { self.configs.with_http } else { self.configs.without_alpn };
+        match self.accepted.into_connection(config) {
+            Ok(connection) => Ok(Answered { connection, socket: self.socket }),
+            Err((error, mut alert)) => {
+                // The alert is a few bytes on a fresh connection: it fits the empty send queue.
+                let _ = alert.write_all(&mut self.socket);
+                linger(&mut self.socket).await;
+                Err(Error::Tls(error))
+            }
+        }
+    }
+}
+
+/// A ClientHello whose answer is computed and held back.
+pub struct Answered {
+    connection: ServerConnection,
+    socket: Socket,
+}
+
+impl Answered {
+    /// Resolves when the client has gone meanwhile.
+    pub async fn client_left(&self) {
+        self.socket.ended().await;
+    }
+
+    /// Sends a fatal alert in place of the ServerHello and closes.
+    ///
+    /// Nothing has been sent yet, so that the alert goes in the clear (RFC 8446 §6).
+    pub async fn refuse(mut self, alert: Alert) {
+        let record = [21, 3, 3, 0, 2, 2, alert as u8];
+        if io::Write::write_all(&mut self.socket, &record).is_ok() {
+            linger(&mut self.socket).await;
+        }
+    }
+
+    /// Sends our ServerHello and leads the handshake to its end.
+    ///
+    /// # Errors
+    /// [`Error::Tls`] if the client refuses us (its alert) or breaks the protocol, [`Error::Io`] if
+    /// it goes away.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection.
+    pub async fn finish(mut self) -> Result<Inbound, Error> {
+        self.connection.process_new_packets()?;
+        loop {
+            while self.connection.wants_write() {
+                match self.connection.write_tls(&mut self.socket) {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        self.socket.tcp().ready(Interest::WRITABLE).await.map_err(Error::Io)?;
+                    }
+                    Err(error) => return Err(Error::Io(error)),
+                }
+            }
+            if !self.connection.is_handshaking() {
+                return Ok(Inbound { connection: self.connection, socket: self.socket, closing: false });
+            }
+            match self.connection.read_tls(&mut self.socket) {
+                Ok(0) => return Err(Error::Io(io::ErrorKind::UnexpectedEof.into())),
+                Ok(_) => {
+                    if let Err(error) = self.connection.process_new_packets() {
+                        let _ = self.connection.write_tls(&mut self.socket);
+                        return Err(Error::Tls(error));
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.socket.tcp().ready(Interest::READABLE).await.map_err(Error::Io)?;
+                }
+                Err(error) => return Err(Error::Io(error)),
+            }
+        }
+    }
+}
+
+/// How long a refused client may take to read its alert.
+const ALERT_LINGER: Duration = Duration::from_secs(1);
+
+async fn linger(socket: &mut Socket) {
+    let lingering = std::future::poll_fn(|cx| socket.poll_linger(cx));
+    let _ = tokio::time::timeout(ALERT_LINGER, lingering).await;
+}
+
+/// The client's side of an established connection.
+pub struct Inbound {
+    connection: ServerConnection,
+    socket: Socket,
+    closing: bool,
+}
+
+impl Inbound {
+    /// `1.3` or `1.2`.
+    pub fn version(&self) -> &'static str {
+        match self.connection.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_3) => "1.3",
+            Some(rustls::ProtocolVersion::TLSv1_2) => "1.2",
+            _ => "-",
+        }
+    }
+
+    /// The cipher suite's IANA name (rustls puts TLS13 where the registry has TLS).
+    pub fn suite(&self) -> String {
+        let name = self.connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("-");
+        name.replacen("TLS13_", "TLS_", 1)
+    }
+
+    /// Whether the client resumed an earlier session.
+    pub fn resumed(&self) -> bool {
+        self.connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+    }
+
+    /// Reads what has come; `Ready(Ok(false))` at the end of TCP.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        loop {
+            match self.connection.read_tls(&mut self.socket) {
+                Ok(0) => return Poll::Ready(Ok(false)),
+                Ok(_) => {
+                    if let Err(error) = self.connection.process_new_packets() {
+                        // The alert that says so leaves if it can.
+                        let _ = self.connection.write_tls(&mut self.socket);
+                        return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+                    }
+                    return Poll::Ready(Ok(true));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(self.socket.tcp().poll_read_ready(cx))?;
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.connection.wants_write() {
+            match self.connection.write_tls(&mut self.socket) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(self.socket.tcp().poll_write_ready(cx))?;
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Leg for Inbound {
+    fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<Fill>> {
+        loop {
+            match io::Read::read(&mut self.connection.reader(), buffer) {
+                Ok(0) => return Poll::Ready(Ok(Fill::Ended(Ending::CloseNotify))),
+                Ok(count) => return Poll::Ready(Ok(Fill::Bytes(count))),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Poll::Ready(Ok(Fill::Ended(Ending::Fin)));
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+            // After the end of TCP rustls' reader says which end it was.
+            match ready!(self.poll_receive(cx)) {
+                Ok(_) => {}
+                Err(error) if is_reset(&error) => return Poll::Ready(Ok(Fill::Ended(Ending::Reset))),
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        // What rustls holds leaves before it takes more: at most one buffer is held.
+        ready!(self.poll_send(cx))?;
+        let count = io::Write::write(&mut self.connection.writer(), bytes)?;
+        // Whether it leaves now or later, it is taken.
+        let _ = self.poll_send(cx)?;
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_send(cx)
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>, how: Ending) -> Poll<io::Result<()>> {
+        if how == Ending::Reset {
+            return Poll::Ready(self.socket.abort());
+        }
+        if how == Ending::CloseNotify && !self.closing {
+            self.connection.send_close_notify();
+            self.closing = true;
+        }
+        ready!(self.poll_send(cx))?;
+        Poll::Ready(self.socket.finish())
+    }
+
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.socket.poll_linger(cx)
+    }
+}
+
+/// Whether TCP was torn down by the peer.
+pub(super) fn is_reset(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe
+    )
+}
+
+/// What a client's refusal or nonsense means to an admin.
+pub fn explain(error: &Error) -> (String, Option<String>) {
+    let Error::Tls(tls) = error else {
+        return (error.to_string(), None);
+    };
+    let hint = match tls {
+        rustls::Error::AlertReceived(
+            AlertDescription::UnknownCA | AlertDescription::BadCertificate | AlertDescription::CertificateUnknown,
+        ) => Some("the client does not trust our certificate: give it the text of  ewsbridge cert show"),
+        rustls::Error::PeerIncompatible(_) => Some("the client must speak TLS 1.2 or newer"),
+        rustls::Error::InvalidMessage(_) => Some("the client does not speak TLS on this port"),
+        _ => None,
+    };
+    (error.to_string(), hint.map(str::to_owned))
+}

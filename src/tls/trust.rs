@@ -1,0 +1,289 @@
+//! How the target's certificate is judged.
+//!
+//! Certificates are verified at a level of their own ([`LEVEL`]), however weak the ciphers may be:
+//! OpenSSL would otherwise take the cipher level, 0, for both (measured). Each weaker rule is an
+//! opt-in of the admin's, and what is refused says which one would accept it.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
+use openssl::ssl::{SslContextBuilder, SslRef, SslVerifyMode};
+use openssl::x509::store::{X509Store, X509StoreBuilder};
+use openssl::x509::verify::{X509CheckFlags, X509VerifyFlags};
+use openssl::x509::{X509, X509Ref, X509StoreContextRef, X509VerifyResult};
+
+use super::certificate::{self, Facts};
+use crate::config::settings::Trust;
+use crate::config::values::{Fault, Host};
+use crate::config::{Fingerprint, Settings};
+
+/// The security level that chains must have: 112 bits, so no SHA-1, no MD5, no RSA below 2048.
+const LEVEL: i32 = 2;
+
+/// Where systems keep the authorities they trust, one PEM file each.
+pub const SYSTEM_PLACES: [&str; 8] = [
+    "/etc/ssl/certs/ca-certificates.crt",                // Debian, Ubuntu, Astra
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", // RHEL, RED OS, Fedora
+    "/etc/pki/tls/certs/ca-bundle.crt",                  // older RHEL
+    "/usr/share/ca-certificates/ca-bundle.crt",          // ALT
+    "/etc/pki/tls/cert.pem",                             // ALT, RHEL
+    "/var/lib/ca-certificates/ca-bundle.pem",            // SUSE
+    "/etc/ssl/ca-bundle.pem",                            // older SUSE
+    "/etc/ssl/cert.pem",                                 // Alpine
+];
+
+/// What can be wrong with the authorities, before any connection.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// This system has no list of authorities.
+    #[error("system authorities: none found in {}", SYSTEM_PLACES.join(", "))]
+    NoSystemAuthorities,
+    /// A file of authorities can't be used.
+    #[error(transparent)]
+    File(#[from] certificate::Error),
+    /// OpenSSL refuses.
+    #[error("{0}")]
+    OpenSsl(#[from] openssl::error::ErrorStack),
+}
+
+/// Why a certificate was refused.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// One cause.
+    pub cause: String,
+    /// The fault that an admin may accept, if it is one of those.
+    pub fault: Option<Fault>,
+    /// The certificate that the target showed.
+    pub leaf: Option<X509>,
+}
+
+/// Who vouches for a certificate that was accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Voucher {
+    /// An authority of this system's.
+    System,
+    /// An authority of this file.
+    File(PathBuf),
+    /// The admin's pin.
+    Pin,
+    /// Nobody.
+    Nobody,
+}
+
+/// Judges certificates for one forwarder.
+pub struct Judge {
+    rule: Rule,
+    name: Host,
+}
+
+enum Rule {
+    Chain { accept: Arc<[Fault]>, voucher: Voucher },
+    Pins(Arc<[Fingerprint]>),
+    Anything,
+}
+
+/// What a verification leaves behind: the first thing refused.
+pub type Verdict = Arc<OnceLock<Refusal>>;
+
+impl Judge {
+    /// Loads the authorities that the settings name into `context`.
+    ///
+    /// # Errors
+    /// A file that is missing, unreadable or without a certificate; a system without authorities.
+    pub(super) fn new(settings: &Settings, context: &mut SslContextBuilder) -> Result<Self, Error> {
+        context.set_verify(SslVerifyMode::PEER);
+        let rule = match &settings.trust {
+            Trust::System(accept) => {
+                context.set_cert_store(authorities(system_place()?)?);
+                Rule::Chain { accept: accept.as_slice().into(), voucher: Voucher::System }
+            }
+            Trust::Ca(file, accept) => {
+                context.set_cert_store(authorities(file)?);
+                Rule::Chain { accept: accept.as_slice().into(), voucher: Voucher::File(file.clone()) }
+            }
+            Trust::Pin(pins) => Rule::Pins(pins.as_slice().into()),
+            Trust::Insecure => Rule::Anything,
+        };
+        Ok(Self { rule, name: settings.server_name.clone() })
+    }
+
+    /// Who vouches for what this judge accepts.
+    pub fn voucher(&self) -> Voucher {
+        match &self.rule {
+            Rule::Chain { voucher, .. } => voucher.clone(),
+            Rule::Pins(_) => Voucher::Pin,
+            Rule::Anything => Voucher::Nobody,
+        }
+    }
+
+    /// Puts the rule in force for one connection.
+    pub(super) fn attach(&self, ssl: &mut SslRef) -> Result<Verdict, Error> {
+        let verdict = Verdict::default();
+        match &self.rule {
+            Rule::Anything => ssl.set_verify(SslVerifyMode::NONE),
+            Rule::Pins(pins) => {
+                let (pins, noted) = (Arc::clone(pins), Arc::clone(&verdict));
+                ssl.set_verify_callback(SslVerifyMode::PEER, move |_, context| is_pinned(&pins, context, &noted));
+            }
+            Rule::Chain { accept, .. } => {
+                let param = ssl.param_mut();
+                param.set_auth_level(LEVEL);
+                param.set_hostflags(X509CheckFlags::NO_PARTIAL_WILDCARDS);
+                match &self.name {
+                    Host::Address(address) => param.set_ip(*address)?,
+                    Host::Name(name) => param.set_host(name)?,
+                }
+                let (accept, name, noted) = (Arc::clone(accept), self.name.clone(), Arc::clone(&verdict));
+                ssl.set_verify_callback(SslVerifyMode::PEER, move |ok, context| {
+                    ok || is_accepted(&accept, &name, context, &noted)
+                });
+            }
+        }
+        Ok(verdict)
+    }
+
+    /// Looks again once the handshake is over: nothing is sent to a certificate that is not pinned.
+    pub(super) fn confirm(&self, leaf: Option<&X509Ref>) -> Result<(), Refusal> {
+        let Rule::Pins(pins) = &self.rule else { return Ok(()) };
+        if leaf.is_some_and(|leaf| fingerprint(leaf).is_some_and(|found| pins.contains(&found))) {
+            return Ok(());
+        }
+        Err(not_pinned(leaf))
+    }
+}
+
+/// A file of authorities. Whatever stands in it is an anchor, also an intermediate or the server's
+/// own certificate.
+fn authorities(file: &Path) -> Result<X509Store, Error> {
+    let mut store = X509StoreBuilder::new()?;
+    for authority in certificate::read_pem_chain(file)? {
+        store.add_cert(authority)?;
+    }
+    store.set_flags(X509VerifyFlags::PARTIAL_CHAIN)?;
+    Ok(store.build())
+}
+
+/// The first place on this system that holds authorities.
+///
+/// # Errors
+/// [`Error::NoSystemAuthorities`] if no place does.
+pub fn system_place() -> Result<&'static Path, Error> {
+    let has_some = |place: &&Path| std::fs::metadata(place).is_ok_and(|file| file.is_file() && file.len() > 0);
+    SYSTEM_PLACES.iter().map(Path::new).find(has_some).ok_or(Error::NoSystemAuthorities)
+}
+
+/// SHA-256 of a certificate.
+pub fn fingerprint(certificate: &X509Ref) -> Option<Fingerprint> {
+    let digest = certificate.digest(MessageDigest::sha256()).ok()?;
+    <[u8; 32]>::try_from(&*digest).ok().map(Fingerprint)
+}
+
+/// The pin is the whole judgement: chain, name and dates are not looked at.
+fn is_pinned(pins: &[Fingerprint], context: &mut X509StoreContextRef, verdict: &Verdict) -> bool {
+    if context.error_depth() > 0 {
+        return true;
+    }
+    let leaf = context.current_cert();
+    if leaf.and_then(fingerprint).is_some_and(|found| pins.contains(&found)) {
+        return true;
+    }
+    let _ = verdict.set(not_pinned(leaf));
+    false
+}
+
+fn not_pinned(leaf: Option<&X509Ref>) -> Refusal {
+    let shown = leaf.and_then(fingerprint).map_or_else(|| "none".to_owned(), |found| found.to_string());
+    let cause = format!("is not the pinned one; the server shows {shown}");
+    Refusal { cause, fault: None, leaf: leaf.map(X509Ref::to_owned) }
+}
+
+/// Whether the admin accepts the error that verification has met.
+fn is_accepted(accept: &[Fault], name: &Host, context: &mut X509StoreContextRef, verdict: &Verdict) -> bool {
+    let error = context.error();
+    let current = context.current_cert();
+    let fault = fault_of(error, current, name);
+    if fault
+        .is_some_and(|fault| accept.contains(&fault) || fault == Fault::IpInCn && accept.contains(&Fault::WrongName))
+    {
+        return true;
+    }
+    let leaf = context.chain().and_then(|chain| chain.get(0)).or(current).map(X509Ref::to_owned);
+    let cause = cause_of(error, fault, current, leaf.as_deref(), name);
+    let _ = verdict.set(Refusal { cause, fault, leaf });
+    false
+}
+
+/// The fault behind OpenSSL's error code, if it is one that can be accepted.
+fn fault_of(error: X509VerifyResult, current: Option<&X509Ref>, name: &Host) -> Option<Fault> {
+    let current = current?;
+    match error.as_raw() {
+        openssl_sys::X509_V_ERR_CERT_HAS_EXPIRED => Some(Fault::Expired),
+        openssl_sys::X509_V_ERR_HOSTNAME_MISMATCH => Some(Fault::WrongName),
+        openssl_sys::X509_V_ERR_IP_ADDRESS_MISMATCH => match name {
+            Host::Address(address) if common_name_is(current, *address) => Some(Fault::IpInCn),
+            _ => Some(Fault::WrongName),
+        },
+        openssl_sys::X509_V_ERR_CA_MD_TOO_WEAK => {
+            let digest = current.signature_algorithm().object().nid().signature_algorithms()?.digest;
+            (digest == Nid::SHA1).then_some(Fault::Sha1)
+        }
+        openssl_sys::X509_V_ERR_EE_KEY_TOO_SMALL | openssl_sys::X509_V_ERR_CA_KEY_TOO_SMALL => {
+            let bits = current.public_key().ok()?.rsa().ok()?.n().num_bits();
+            (bits >= 1024).then_some(Fault::Rsa1024)
+        }
+        _ => None,
+    }
+}
+
+fn common_name_is(certificate: &X509Ref, address: IpAddr) -> bool {
+    let mut names = certificate.subject_name().entries_by_nid(Nid::COMMONNAME);
+    let is_it = |text: &str| text.parse() == Ok(address);
+    names.any(|entry| entry.data().to_string().is_ok_and(|text| is_it(&text)))
+}
+
+fn cause_of(
+    error: X509VerifyResult,
+    fault: Option<Fault>,
+    current: Option<&X509Ref>,
+    leaf: Option<&X509Ref>,
+    name: &Host,
+) -> String {
+    let facts = current.and_then(|certificate| Facts::of(certificate).ok());
+    let whose = facts.as_ref().map_or_else(|| "it".to_owned(), |facts| facts.subject.clone());
+    let until = facts.as_ref().map_or_else(String::new, |facts| format!(" on {}", facts.not_after.date()));
+    match (fault, error.as_raw()) {
+        (Some(Fault::Expired), _) => format!("{whose} expired{until}"),
+        (Some(Fault::WrongName), _) => {
+            let names = leaf.and_then(|leaf| Facts::of(leaf).ok()).map(|facts| facts.names_text());
+            format!("it is made out for {}, not for {name}", names.unwrap_or_else(|| "other names".to_owned()))
+        }
+        (Some(Fault::IpInCn), _) => format!("{name} stands only in its common name, not among its addresses"),
+        (Some(Fault::Sha1), _) => format!("{whose} is signed with SHA-1"),
+        (Some(Fault::Rsa1024), _) => {
+            format!("{whose} has a weak key, {}", facts.map_or_else(|| "RSA below 2048".to_owned(), |facts| facts.key))
+        }
+        (None, openssl_sys::X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT) => "self-signed, not trusted".to_owned(),
+        (
+            None,
+            openssl_sys::X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT
+            | openssl_sys::X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY
+            | openssl_sys::X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE
+            | openssl_sys::X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN,
+        ) => {
+            let issuer = facts.map_or_else(|| "an unknown authority".to_owned(), |facts| facts.issuer);
+            format!("issued by {issuer}, which nothing here trusts")
+        }
+        (None, openssl_sys::X509_V_ERR_CERT_NOT_YET_VALID) => {
+            let from = facts.map_or_else(String::new, |facts| format!(" before {}", facts.not_before.date()));
+            format!("{whose} is not valid{from}; is this machine's clock right?")
+        }
+        (None, openssl_sys::X509_V_ERR_CA_MD_TOO_WEAK) => {
+            let digest = facts.map_or_else(|| "a broken digest".to_owned(), |facts| facts.signature);
+            format!("{whose} is signed with {digest}, which anybody can forge")
+        }
+        (None, code) => format!("{} (openssl verify {code})", error.error_string()),
+    }
+}
