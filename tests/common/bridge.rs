@@ -160,7 +160,9 @@ impl Builder {
     /// Starts it where it can't run: its exit code and its standard error.
     pub fn start_in_vain(self) -> (i32, String) {
         let (mut child, _dir) = self.spawn();
-        let status = child.wait();
+        let status = child.wait_unless(|child| {
+            assert_eq!(child.stderr.count("listen="), 0, "it serves\n{}", child.all());
+        });
         (status.code().expect("an exit code"), child.stderr.text_at_end())
     }
 

@@ -63,18 +63,18 @@ impl Child {
 
     /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
-        self.wait_for(TIMEOUT).unwrap_or_else(|| panic!("{}: still running\n{}", self.program, self.all()))
+        self.wait_unless(|_| ())
     }
 
-    fn wait_for(&mut self, limit: Duration) -> Option<ExitStatus> {
+    /// Waits for its end; `check` panics when that isn't to be expected any more.
+    pub fn wait_unless(&mut self, check: impl Fn(&Self)) -> ExitStatus {
         let start = Instant::now();
         loop {
             if let Some(status) = self.process.try_wait().expect("own child") {
-                return Some(status);
+                return status;
             }
-            if start.elapsed() > limit {
-                return None;
-            }
+            assert!(start.elapsed() < TIMEOUT, "{}: still running\n{}", self.program, self.all());
+            check(self);
             thread::sleep(Duration::from_millis(5));
         }
     }

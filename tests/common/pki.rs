@@ -60,7 +60,8 @@ pub enum Flaw {
 
 impl Pki {
     pub fn new() -> Self {
-        let root_key = key(2048, "root");
+        // A key of its own: two CAs of one test must not be able to vouch for each other's servers.
+        let root_key = PKey::from_rsa(Rsa::generate(2048).expect("RSA key")).expect("RSA key");
         let name = common_name("The test's root");
         let mut root = builder(&name, &root_key, false);
         root.set_issuer_name(&name).expect("root");
@@ -140,7 +141,7 @@ impl Certificate {
     }
 }
 
-/// RSA keys take long to make; each use has one for the whole test program.
+/// RSA keys take long to make; each use below a root has one for the whole test program.
 fn key(bits: u32, role: &str) -> PKey<Private> {
     static MADE: OnceLock<Mutex<Vec<(u32, String, PKey<Private>)>>> = OnceLock::new();
     let mut made = MADE.get_or_init(Default::default).lock().expect("no panic while held");

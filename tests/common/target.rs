@@ -14,6 +14,7 @@ use std::time::Duration;
 pub struct TcpTarget {
     address: SocketAddr,
     accepted: Arc<AtomicUsize>,
+    ended: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
 }
 
@@ -22,23 +23,25 @@ impl TcpTarget {
     pub fn serve(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let accepted = Arc::new(AtomicUsize::new(0));
+        let (accepted, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let stop = Arc::new(AtomicBool::new(false));
-        let (count, stopped, serve) = (accepted.clone(), stop.clone(), Arc::new(serve));
+        let (begun, over, stopped, serve) = (accepted.clone(), ended.clone(), stop.clone(), Arc::new(serve));
         thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
                 if stopped.load(Ordering::SeqCst) {
                     return;
                 }
-                count.fetch_add(1, Ordering::SeqCst);
-                let serve = serve.clone();
+                begun.fetch_add(1, Ordering::SeqCst);
+                let (serve, over) = (serve.clone(), over.clone());
                 thread::spawn(move || {
                     stream.set_read_timeout(Some(TIMEOUT)).expect("socket option");
+                    stream.set_nodelay(true).expect("socket option");
                     serve(stream);
+                    over.fetch_add(1, Ordering::SeqCst);
                 });
             }
         });
-        Self { address, accepted, stop }
+        Self { address, accepted, ended, stop }
     }
 
     /// Accepts, reads, and never says a word.
@@ -59,6 +62,11 @@ impl TcpTarget {
     /// Connections so far.
     pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
+    }
+
+    /// Connections served to their end.
+    pub fn ended(&self) -> usize {
+        self.ended.load(Ordering::SeqCst)
     }
 }
 
