@@ -38,6 +38,9 @@
 //! * Everything that can fail at start fails before the service is ready; afterwards only
 //!   connections fail, one at a time.
 
+// A peer can cause an error, never a panic.
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 // Reading order.
 pub mod bridge;
 pub mod cli;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::tls::certificate::Facts;
+
 /// Whose fault it is; it decides the log's level and the client's alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
@@ -26,6 +28,8 @@ pub struct Failure {
     pub cause: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// The certificate that was refused.
+    pub presented: Option<Box<Facts>>,
 }
 
 impl fmt::Display for Failure {

@@ -4,20 +4,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::failure::{Blame, Failure};
+use super::dialer::Dialer;
 use super::resolver::Resolver;
-use crate::config::values::duration_text;
 use crate::config::{Name, Places, Settings};
-use crate::tls::explain::Cure;
 use crate::tls::identity::{self, Pair};
 use crate::tls::inbound::{self, Listener};
-use crate::tls::outbound::{self, Connector, Failed, Outbound};
+use crate::tls::outbound;
 use crate::tls::trust;
 
 /// Where the certificate and key that a forwarder serves come from.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// A folder with `cert.pem` and `key.pem`, looked at again from time to time.
+    /// A folder with `cert.pem` and `key.pem`, looked at again from time to time; the forwarder has
+    /// a file of settings.
     Folder(PathBuf),
     /// Made for this run; never changes.
     Memory,
@@ -27,15 +26,12 @@ pub enum Source {
 pub struct Forwarder {
     /// Its name in the log.
     pub name: String,
-    /// Whether a file of settings stands behind the name, so that hints can name commands.
-    pub has_file: bool,
     /// Its settings.
     pub settings: Arc<Settings>,
     /// The client's side.
     pub listener: Listener,
     /// The target's side.
-    pub connector: Connector,
-    resolver: Resolver,
+    pub dialer: Dialer,
     source: Source,
 }
 
@@ -60,6 +56,7 @@ impl Error {
             Self::Outbound(outbound::Error::Trust(trust::Error::NoSystemAuthorities)) => {
                 Some("install the package ca-certificates, or give --ca FILE or --pin sha256:HEX".to_owned())
             }
+            Self::Identity(error) => error.hint(),
             _ => None,
         }
     }
@@ -75,20 +72,18 @@ impl Forwarder {
     /// Whatever of certificate, key, ciphers and authorities can't be used.
     pub fn new(
         name: String,
-        has_file: bool,
         settings: Settings,
         pair: Pair,
         source: Source,
         resolver: Resolver,
     ) -> Result<Self, Error> {
         let settings = Arc::new(settings);
+        let file = matches!(source, Source::Folder(_));
         Ok(Self {
             listener: Listener::new(pair, settings.client_min_tls)?,
-            connector: Connector::new(Arc::clone(&settings))?,
+            dialer: Dialer::new(file.then(|| name.clone()), Arc::clone(&settings), resolver)?,
             name,
-            has_file,
             settings,
-            resolver,
             source,
         })
     }
@@ -100,59 +95,7 @@ impl Forwarder {
     pub fn load(places: &Places, name: &Name, settings: Settings, resolver: Resolver) -> Result<Self, Error> {
         let folder = places.identity(name);
         let pair = identity::read(&folder)?;
-        Self::new(name.to_string(), true, settings, pair, Source::Folder(folder), resolver)
-    }
-
-    /// Opens TCP and TLS to the target.
-    ///
-    /// # Errors
-    /// [`Failure`] with stage, cause and cure.
-    ///
-    /// # Cancel safety
-    /// Dropping the future closes what was opened.
-    pub async fn reach(&self) -> Result<Outbound, Failure> {
-        let deadlines = &self.settings.deadlines;
-        let tcp = self.resolver.connect(&self.settings.target, deadlines.connect).await?;
-        match tokio::time::timeout(deadlines.handshake, self.connector.connect(tcp)).await {
-            Ok(Ok(leg)) => Ok(leg),
-            Ok(Err(failed)) => Err(self.explain(failed)),
-            Err(_) => Err(self.target_failure(
-                "TLS handshake",
-                format!("not finished within {}", duration_text(deadlines.handshake)),
-                None,
-            )),
-        }
-    }
-
-    fn explain(&self, failed: Failed) -> Failure {
-        match failed {
-            Failed::Handshake(explained) => self.target_failure("TLS handshake", explained.cause, explained.hint),
-            Failed::Certificate(refusal) => {
-                let cure = match (refusal.fault, self.has_file) {
-                    (Some(fault), _) => Cure::Set("accept", fault.word().to_owned()),
-                    (None, true) => Cure::Do(format!("look at it: ewsbridge trust {}", self.name)),
-                    (None, false) => match refusal.leaf.as_deref().and_then(trust::fingerprint) {
-                        Some(found) => Cure::Do(format!("compare it, then --pin {found}, or give its CA by --ca FILE")),
-                        None => Cure::Do("give its CA by --ca FILE".to_owned()),
-                    },
-                };
-                self.target_failure("certificate", refusal.cause, Some(cure))
-            }
-            Failed::Ours(cause) => {
-                Failure { blame: Blame::Bridge, ..self.target_failure("TLS handshake", cause, None) }
-            }
-        }
-    }
-
-    fn target_failure(&self, stage: &'static str, cause: String, cure: Option<Cure>) -> Failure {
-        let name = self.has_file.then_some(self.name.as_str());
-        Failure {
-            blame: Blame::Target,
-            side: format!("target {}", self.settings.target),
-            stage,
-            cause,
-            hint: cure.map(|cure| cure.text(name)),
-        }
+        Self::new(name.to_string(), settings, pair, Source::Folder(folder), resolver)
     }
 
     /// Takes a changed certificate over as long as the process lives; a bad one leaves the old in force.

@@ -76,6 +76,7 @@ impl Resolver {
             stage,
             cause,
             hint: hint.map(str::to_owned),
+            presented: None,
         };
         let deadline = Instant::now() + limit;
         let seconds = crate::config::values::duration_text(limit);

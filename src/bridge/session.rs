@@ -26,11 +26,11 @@ pub async fn serve(forwarder: Arc<Forwarder>, tcp: TcpStream, client: SocketAddr
 async fn lead(forwarder: &Forwarder, tcp: TcpStream, client: SocketAddr, began: Instant) -> Result<(), Failure> {
     let answered = hello(forwarder, tcp, client).await?;
     let reached = tokio::select! {
-        reached = forwarder.reach() => reached,
+        reached = forwarder.dialer.dial() => reached,
         () = answered.client_left() => return Err(client_failure(client, "TLS handshake", "left while the target was dialled".to_owned(), None)),
     };
     let target = match reached {
-        Ok(target) => target,
+        Ok(dialed) => dialed.leg,
         Err(failure) => {
             // The log tells first: a client may take its time to read the alert.
             log_failure(forwarder, client, &failure);
@@ -134,7 +134,7 @@ fn log_outcome(
 }
 
 fn client_failure(client: SocketAddr, stage: &'static str, cause: String, hint: Option<String>) -> Failure {
-    Failure { blame: Blame::Client, side: format!("client {client}"), stage, cause, hint }
+    Failure { blame: Blame::Client, side: format!("client {client}"), stage, cause, hint, presented: None }
 }
 
 fn inbound_failure(client: SocketAddr, stage: &'static str, error: &inbound::Error) -> Failure {

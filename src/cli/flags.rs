@@ -1,15 +1,18 @@
 //! Flags that several commands share, and the settings they mean.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::failed::{Failed, code};
+use super::talk;
+
 use crate::config::places::{CONFIG_DIR, STATE_DIR};
-use crate::config::{Draft, Places};
+use crate::config::{Draft, Places, store};
 
 /// Where settings and state live.
 #[derive(Args)]
-pub struct PlacesFlags {
+pub(super) struct PlacesFlags {
     /// Folder of the settings
     #[arg(long, value_name = "DIR", env = "EWSBRIDGE_CONFIG_DIR", default_value = CONFIG_DIR, global = true, hide_env_values = true)]
     config_dir: PathBuf,
@@ -20,14 +23,14 @@ pub struct PlacesFlags {
 
 impl PlacesFlags {
     /// The folders to use.
-    pub fn places(&self) -> Places {
+    pub(super) fn places(&self) -> Places {
         Places { config: self.config_dir.clone(), state: self.state_dir.clone() }
     }
 }
 
 /// How the target is spoken to and judged.
 #[derive(Args, Default)]
-pub struct TargetFlags {
+pub(super) struct TargetFlags {
     /// PEM file of the authorities that vouch for the target
     #[arg(long, value_name = "FILE", help_heading = "Trust")]
     ca: Option<PathBuf>,
@@ -59,9 +62,8 @@ pub struct TargetFlags {
 
 impl TargetFlags {
     /// Writes what was given into a draft.
-    pub fn write(&self, draft: &mut Draft) {
-        let path = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string();
-        draft.set_some("ca", self.ca.as_ref().map(path));
+    pub(super) fn write(&self, draft: &mut Draft) {
+        draft.set_some("ca", self.ca.as_deref().map(absolute));
         draft.set_list("pin", &self.pin);
         if self.insecure {
             draft.set("insecure", true);
@@ -73,4 +75,66 @@ impl TargetFlags {
         draft.set_some("max_tls", self.max_tls.clone());
         draft.set_some("ciphers", self.ciphers.clone());
     }
+}
+
+/// What the forwarder serves to clients.
+#[derive(Args, Default)]
+pub(super) struct IdentityFlags {
+    /// One more name or address for the forwarder's own certificate (repeatable)
+    #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = "Own certificate")]
+    san: Vec<String>,
+    /// Serve this certificate (PEM) instead of our own; needed with Extended Protection
+    #[arg(long, value_name = "FILE", requires = "key", conflicts_with = "pfx", help_heading = "Own certificate")]
+    cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "cert", help_heading = "Own certificate")]
+    key: Option<PathBuf>,
+    /// Serve the certificate and key of this PFX file, as Exchange exports it
+    #[arg(long, value_name = "FILE", help_heading = "Own certificate")]
+    pfx: Option<PathBuf>,
+    /// File whose first line is the PFX file's password; asked for otherwise
+    #[arg(long, value_name = "FILE", requires = "pfx", help_heading = "Own certificate")]
+    pfx_password_file: Option<PathBuf>,
+}
+
+/// A PFX file and its password.
+pub(super) struct Pfx {
+    /// The file.
+    pub file: PathBuf,
+    /// Its password; never printed.
+    pub password: String,
+}
+
+impl IdentityFlags {
+    /// Writes what was given into a draft.
+    pub(super) fn write(&self, draft: &mut Draft) {
+        draft.set_list("san", &self.san);
+        draft.set_some("cert", self.cert.as_deref().map(absolute));
+        draft.set_some("key", self.key.as_deref().map(absolute));
+    }
+
+    /// The PFX file that was given, with its password from file or terminal.
+    ///
+    /// # Errors
+    /// The password file can't be read, or nobody can be asked.
+    pub(super) fn pfx(&self, no_input: bool) -> Result<Option<Pfx>, Failed> {
+        let Some(file) = self.pfx.clone() else { return Ok(None) };
+        let password = match &self.pfx_password_file {
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(store::Error::io(path, "read"))?;
+                text.lines().next().unwrap_or_default().to_owned()
+            }
+            None if talk::can_ask(no_input) => rpassword::prompt_password(format!("Password of {}: ", file.display()))
+                .map_err(|error| Failed::new(format!("{}: password: {error}", file.display())))?,
+            None => {
+                let failed = Failed::with(code::UNDECIDED, format!("{}: its password is needed", file.display()));
+                return Err(failed.hint("--pfx-password-file FILE"));
+            }
+        };
+        Ok(Some(Pfx { file, password }))
+    }
+}
+
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }

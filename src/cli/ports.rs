@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 /// A sentence naming the process that listens on a TCP port; `None` if it can't be seen.
-pub fn holder(port: u16) -> Option<String> {
+pub(super) fn holder(port: u16) -> Option<String> {
     let inode = ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| listener_inode(table, port))?;
     let wanted = format!("socket:[{inode}]");
     for process in fs::read_dir("/proc").ok()?.flatten() {

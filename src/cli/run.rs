@@ -26,7 +26,7 @@ use crate::tls::identity;
 /// Serve in the foreground: forwarders by name, or one given by flags without any file.
 #[derive(Args)]
 #[command(after_help = "A log line per connection goes to stderr; EWSBRIDGE_LOG=ewsbridge=debug tells more.")]
-pub struct Run {
+pub(super) struct Run {
     /// Forwarders to serve
     #[arg(value_name = "NAME", conflicts_with_all = ["all", "listen"])]
     names: Vec<String>,
@@ -82,7 +82,7 @@ struct Direct {
 
 impl Run {
     /// Serves until SIGTERM or SIGINT.
-    pub fn run(self, places: &Places) -> Done {
+    pub(super) fn run(self, places: &Places) -> Done {
         if self.direct.listen.is_some() {
             crate::observe::log::start(self.verbose);
             return serve(vec![self.direct.forwarder()?]);
@@ -141,13 +141,14 @@ impl Direct {
     fn forwarder(&self) -> Result<Forwarder, Failed> {
         let settings = self.draft().settings()?;
         let (pair, authority) = match (&self.cert, &self.key) {
-            (Some(cert), Some(key)) => (identity::read_files(cert, key).map_err(forwarder::Error::from)?, None),
+            (Some(cert), Some(key)) => (identity::read_pair(cert, key).map_err(forwarder::Error::from)?, None),
             _ => {
-                let made = identity::for_this_run().map_err(forwarder::Error::from)?;
+                let made = identity::for_this_run(&identity::machine_names(), time::OffsetDateTime::now_utc())
+                    .map_err(forwarder::Error::from)?;
                 (made.pair, Some(made.authority_pem))
             }
         };
-        let forwarder = Forwarder::new("run".to_owned(), false, settings, pair, Source::Memory, Resolver::default())?;
+        let forwarder = Forwarder::new("run".to_owned(), settings, pair, Source::Memory, Resolver::default())?;
         if let Some(pem) = authority {
             eprintln!("clients must trust this authority, which lives as long as this run:");
             print!("{pem}");
@@ -172,7 +173,7 @@ fn serve(forwarders: Vec<Forwarder>) -> Done {
 ///
 /// # Errors
 /// The system's, with the cure.
-pub fn bind(name: &str, listen: Listen) -> Result<std::net::TcpListener, Failed> {
+pub(super) fn bind(name: &str, listen: Listen) -> Result<std::net::TcpListener, Failed> {
     listener::bind(listen).map_err(|(address, error)| {
         let cause = crate::tls::explain::io_text(&error);
         let failed = Failed::new(format!("{name}: listen on {address}: {cause}"));

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use toml_edit::Value;
+use toml_edit::{DocumentMut, Item, Value};
 
 use super::file::{self, Invalid};
 use super::settings::{FORMAT, KEYS};
@@ -38,6 +38,22 @@ impl Draft {
         }
     }
 
+    /// Whether a value was chosen for the key.
+    pub fn has(&self, key: &str) -> bool {
+        self.chosen.iter().any(|(chosen, _)| *chosen == key)
+    }
+
+    /// The settings that a file would have with what was chosen put over it.
+    ///
+    /// # Errors
+    /// [`Invalid`] with every problem of the outcome.
+    pub fn over(&self, text: &str, path: &Path) -> Result<Settings, Invalid> {
+        file::parse(
+            &edited(text, path, self.chosen.iter().map(|(key, value)| (*key, Some(value.clone()))))?,
+            Some(path),
+        )
+    }
+
     /// The settings that the draft means.
     ///
     /// # Errors
@@ -66,10 +82,37 @@ impl Draft {
                 None if key.default.is_empty() => format!("#{} = {}", key.name, example(key.name)),
                 None => format!("#{} = {}", key.name, key.default),
             };
-            let _ = writeln!(text, "{line:<36}# {}", key.about);
+            let _ = writeln!(text, "{line:<35} # {}", key.about);
         }
         text
     }
+}
+
+/// A file's text with some keys set or, by `None`, taken out; comments and layout stay.
+///
+/// # Errors
+/// [`Invalid`] if the text is not TOML. The outcome is not checked.
+pub fn edited<'a>(
+    text: &str,
+    path: &Path,
+    changes: impl IntoIterator<Item = (&'a str, Option<Value>)>,
+) -> Result<String, Invalid> {
+    let mut document: DocumentMut = match text.parse() {
+        Ok(document) => document,
+        // The parser's own complaint names the line.
+        Err(_) => return file::parse(text, Some(path)).map(|_| text.to_owned()),
+    };
+    for (key, value) in changes {
+        match (document.get_mut(key), value) {
+            (_, None) => _ = document.remove(key),
+            (Some(Item::Value(old)), Some(mut new)) => {
+                *new.decor_mut() = old.decor().clone();
+                *old = new;
+            }
+            (_, Some(new)) => document[key] = Item::Value(new),
+        }
+    }
+    Ok(document.to_string())
 }
 
 /// What the comment of a key without a default shows.

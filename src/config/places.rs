@@ -1,8 +1,9 @@
 //! Where settings and state live on disk.
 //!
 //! ```text
-//! /etc/ewsbridge/forwarders/NAME.toml        the admin's: one forwarder a file
-//! /var/lib/ewsbridge/ca/ca.pem, ca.key       the local CA; root alone reads the key
+//! /etc/ewsbridge/forwarders/NAME.toml                  the admin's: one forwarder a file
+//! /etc/ewsbridge/forwarders/NAME.ca.pem                who vouches for its target (add --ca)
+//! /var/lib/ewsbridge/ca/ca.pem, ca.key                 the local CA; root alone reads the key
 //! /var/lib/ewsbridge/identity/NAME/cert.pem, key.pem   what the forwarder NAME serves
 //! ```
 
@@ -38,6 +39,11 @@ impl Places {
     /// A forwarder's file.
     pub fn forwarder(&self, name: &Name) -> PathBuf {
         self.forwarders().join(format!("{name}.toml"))
+    }
+
+    /// The copy of the authorities that vouch for a forwarder's target.
+    pub fn authorities(&self, name: &Name) -> PathBuf {
+        self.forwarders().join(format!("{name}.ca.pem"))
     }
 
     /// The folder of the local CA.

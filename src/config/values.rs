@@ -60,10 +60,9 @@ impl FromStr for Listen {
 
     fn from_str(text: &str) -> Result<Self, BadValue> {
         let text = text.trim();
-        if let Some(port) = text.strip_prefix('*').and_then(|rest| rest.strip_prefix(':')).or(Some(text)) {
-            if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) {
-                return port_number(port).map(Self::Everywhere);
-            }
+        let port = text.strip_prefix("*:").unwrap_or(text);
+        if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) {
+            return port_number(port).map(Self::Everywhere);
         }
         if let Ok(address) = text.parse::<SocketAddr>() {
             return Ok(if address.ip() == Ipv6Addr::UNSPECIFIED {
@@ -320,9 +319,9 @@ pub fn duration_text(duration: Duration) -> String {
     let millis = duration.as_millis();
     match millis {
         0 => "0s".to_owned(),
-        _ if millis % 1000 != 0 => format!("{millis}ms"),
-        _ if millis % 3_600_000 == 0 => format!("{}h", millis / 3_600_000),
-        _ if millis % 60_000 == 0 => format!("{}m", millis / 60_000),
+        _ if !millis.is_multiple_of(1000) => format!("{millis}ms"),
+        _ if millis.is_multiple_of(3_600_000) => format!("{}h", millis / 3_600_000),
+        _ if millis.is_multiple_of(60_000) => format!("{}m", millis / 60_000),
         _ => format!("{}s", millis / 1000),
     }
 }

@@ -8,4 +8,6 @@ pub mod identity;
 pub mod inbound;
 pub mod library;
 pub mod outbound;
+pub mod pfx;
+pub mod reference;
 pub mod trust;

@@ -1,0 +1,138 @@
+//! The way to one forwarder's target: look-up, TCP, TLS, each failure with its cause and cure.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::failure::{Blame, Failure};
+use super::leg::{Ending, Leg};
+use super::resolver::Resolver;
+use crate::config::Settings;
+use crate::config::values::duration_text;
+use crate::tls::certificate::Facts;
+use crate::tls::explain::Cure;
+use crate::tls::outbound::{self, Connector, Failed, Outbound};
+use crate::tls::trust::{Refusal, Voucher};
+
+/// Opens connections to a target.
+pub struct Dialer {
+    /// The forwarder's name if a file of settings stands behind it, so that hints can name commands.
+    name: Option<String>,
+    settings: Arc<Settings>,
+    connector: Connector,
+    resolver: Resolver,
+}
+
+/// An open connection to the target, and how long it took.
+pub struct Dialed {
+    /// The connection.
+    pub leg: Outbound,
+    /// Look-up and TCP.
+    pub tcp: Duration,
+    /// The TLS handshake.
+    pub tls: Duration,
+    /// Who vouches for the target's certificate.
+    pub voucher: Voucher,
+}
+
+/// What a connection showed, once it is closed again.
+pub struct Reached {
+    /// The address that answered.
+    pub address: String,
+    /// `1.0`, `1.1` or `1.2`.
+    pub version: &'static str,
+    /// The cipher suite.
+    pub suite: &'static str,
+    /// The certificate, if one came and can be read.
+    pub certificate: Option<Facts>,
+    /// Who vouches for it.
+    pub voucher: Voucher,
+    /// Look-up and TCP.
+    pub tcp: Duration,
+    /// The TLS handshake.
+    pub tls: Duration,
+}
+
+impl Dialed {
+    /// Closes the connection, which some servers serve one at a time, and keeps what it showed.
+    pub async fn close(mut self) -> Reached {
+        let _ = poll_fn(|cx| self.leg.poll_end(cx, Ending::CloseNotify)).await;
+        Reached {
+            address: self.leg.address().map_or_else(|| "-".to_owned(), |address| address.ip().to_string()),
+            version: self.leg.version(),
+            suite: self.leg.suite(),
+            certificate: self.leg.certificate().and_then(|leaf| Facts::of(&leaf).ok()),
+            voucher: self.voucher,
+            tcp: self.tcp,
+            tls: self.tls,
+        }
+    }
+}
+
+impl Dialer {
+    /// Makes everything ready that needs no network.
+    ///
+    /// # Errors
+    /// Ciphers or authorities that can't be used.
+    pub fn new(name: Option<String>, settings: Arc<Settings>, resolver: Resolver) -> Result<Self, outbound::Error> {
+        Ok(Self { name, connector: Connector::new(Arc::clone(&settings))?, settings, resolver })
+    }
+
+    /// Opens TCP and TLS to the target.
+    ///
+    /// # Errors
+    /// [`Failure`] with stage, cause and cure.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes what was opened.
+    pub async fn dial(&self) -> Result<Dialed, Failure> {
+        let deadlines = &self.settings.deadlines;
+        let began = Instant::now();
+        let socket = self.resolver.connect(&self.settings.target, deadlines.connect).await?;
+        let tcp = began.elapsed();
+        let began = Instant::now();
+        match tokio::time::timeout(deadlines.handshake, self.connector.connect(socket)).await {
+            Ok(Ok(leg)) => Ok(Dialed { leg, tcp, tls: began.elapsed(), voucher: self.connector.voucher() }),
+            Ok(Err(failed)) => Err(self.explain(failed)),
+            Err(_) => {
+                let cause = format!("not finished within {}", duration_text(deadlines.handshake));
+                Err(self.failure("TLS handshake", cause, None))
+            }
+        }
+    }
+
+    fn explain(&self, failed: Failed) -> Failure {
+        match failed {
+            Failed::Handshake(explained) => self.failure("TLS handshake", explained.cause, explained.hint),
+            Failed::Certificate(refusal) => self.refused(&refusal),
+            Failed::Ours(cause) => Failure { blame: Blame::Bridge, ..self.failure("TLS handshake", cause, None) },
+        }
+    }
+
+    fn refused(&self, refusal: &Refusal) -> Failure {
+        let presented = refusal.leaf.as_deref().and_then(|leaf| Facts::of(leaf).ok());
+        let cure = match (refusal.fault, &self.name, &presented) {
+            (Some(fault), ..) => Cure::Set("accept", fault.word().to_owned()),
+            (None, Some(name), _) => Cure::Do(format!("look at it, and pin it if it is right: ewsbridge trust {name}")),
+            (None, None, Some(facts)) => {
+                Cure::Do(format!("compare it, then --pin {}; or give its authority: --ca FILE", facts.fingerprint))
+            }
+            (None, None, None) => Cure::Do("give its authority: --ca FILE".to_owned()),
+        };
+        let failure = self.failure("certificate", refusal.cause.clone(), Some(cure));
+        Failure { presented: presented.map(Box::new), ..failure }
+    }
+
+    fn failure(&self, stage: &'static str, cause: String, cure: Option<Cure>) -> Failure {
+        Failure {
+            blame: Blame::Target,
+            side: format!("target {}", self.settings.target),
+            stage,
+            cause,
+            hint: cure.map(|cure| cure.text(self.name.as_deref())),
+            presented: None,
+        }
+    }
+}

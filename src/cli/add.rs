@@ -1,0 +1,405 @@
+//! `add`: from three words to a forwarder that is proved to work, or to nothing at all.
+//!
+//! The steps, each of which can fail and then leaves the machine as it was: is the name free, the
+//! port free; what does the target speak and who vouches for it; our own certificate; the file of
+//! settings; the service; the proof through the forwarder's own port.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use nix::unistd::Gid;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::failed::{Failed, code};
+use super::flags::{IdentityFlags, TargetFlags};
+use super::talk::{self, Word, step};
+use super::undo::Undo;
+use super::{Done, firewall, identities, proof, run};
+use crate::bridge::dialer::{Dialed, Dialer, Reached};
+use crate::bridge::failure::Failure;
+use crate::bridge::resolver::Resolver;
+use crate::bridge::{Forwarder, forwarder, listener};
+use crate::config::settings::Trust;
+use crate::config::values::Listen;
+use crate::config::{Draft, Name, Places, Settings, store};
+use crate::service::{self, units};
+use crate::tls::certificate::Facts;
+use crate::tls::trust::Voucher;
+
+/// Probe the target, make a certificate, start the forwarder, prove the path.
+#[derive(Args)]
+#[command(after_help = "Example: ewsbridge add exch1 9443 ews.corp:443")]
+pub(super) struct Add {
+    /// The forwarder's name: also its file's and its service's (ewsbridge@NAME)
+    name: String,
+    /// Where clients connect
+    #[arg(value_name = "[ADDR:]PORT")]
+    listen: String,
+    /// The legacy server
+    #[arg(value_name = "HOST:PORT")]
+    target: String,
+    #[command(flatten)]
+    outbound: TargetFlags,
+    #[command(flatten)]
+    identity: IdentityFlags,
+    /// Write and start without asking the target
+    #[arg(long)]
+    offline: bool,
+    /// Never ask: what would have to be asked is an error (exit code 5)
+    #[arg(long)]
+    no_input: bool,
+}
+
+/// How long the proof through our own port may take, beyond the target's deadlines.
+const PROOF: Duration = Duration::from_secs(10);
+
+impl Add {
+    /// Adds the forwarder, or leaves everything as it was.
+    pub(super) fn run(self, places: &Places) -> Done {
+        super::interruptible(async { self.add(places).await })
+    }
+
+    async fn add(self, places: &Places) -> Done {
+        let began = Instant::now();
+        let name: Name = self.name.parse().map_err(|error| Failed::with(code::USAGE, error))?;
+        let mut draft = self.draft();
+        let settings = draft.settings()?;
+        let warnings = settings.warnings();
+        require_rights(places)?;
+        let _lock = super::lock(places)?;
+        if already_there(places, &name, &draft)? {
+            return Ok(0);
+        }
+        refuse_taken_port(places, &name, settings.listen)?;
+        let reserved = run::bind(name.as_str(), settings.listen)?;
+        require_service(places)?;
+        step(Word::Ok, format!("name '{name}' and port {} are free", settings.listen.port()));
+        let reached = if self.offline {
+            step(Word::Skip, "the target was not asked (--offline)");
+            None
+        } else {
+            Some(self.probe(&name, &mut draft).await?)
+        };
+        let settings = draft.settings()?;
+
+        let mut undo = Undo::default();
+        let group = service::group_of_service().filter(|_| places.are_system());
+        let facts = self.make_identity(places, &name, &settings, group, &mut undo)?;
+        write_settings(places, &name, &mut draft, group, &mut undo)?;
+        let settings = draft.settings()?;
+        warnings.iter().for_each(|warning| step(Word::Warn, warning));
+        let systemd = units::running() && places.are_system();
+        let foreground = if systemd {
+            drop(reserved);
+            start_service(&name, &settings, &mut undo)?;
+            None
+        } else {
+            step(Word::Skip, "systemd does not run here; served only for the proof");
+            Some(Foreground::start(places, &name, &settings, reserved)?)
+        };
+        if !self.offline {
+            self.prove(places, &name, &settings, reached.as_ref()).await?;
+        }
+        undo.keep();
+        if let Some(foreground) = foreground {
+            foreground.stop().await;
+        }
+        summary(&name, &settings, &facts, began.elapsed(), systemd);
+        Ok(0)
+    }
+
+    fn draft(&self) -> Draft {
+        let mut draft = Draft::default();
+        draft.set("listen", self.listen.clone());
+        draft.set("target", self.target.clone());
+        self.outbound.write(&mut draft);
+        self.identity.write(&mut draft);
+        draft
+    }
+
+    /// Asks the target what it speaks; settles who vouches for it.
+    async fn probe(&self, name: &Name, draft: &mut Draft) -> Result<Reached, Failed> {
+        let first = dial(draft).await?;
+        let dialed = match first {
+            Ok(dialed) => dialed,
+            Err(failure) => {
+                self.settle_trust(name, &failure, draft)?;
+                dial(draft).await?.map_err(|failure| told(name, &failure))?
+            }
+        };
+        let reached = dialed.close().await;
+        let target = &draft.settings()?.target;
+        step(Word::Ok, format!("{} is {}, TCP connect {}", target.host, reached.address, millis(reached.tcp)));
+        let (version, suite) = (reached.version, reached.suite);
+        step(Word::Ok, format!("target speaks TLS {version} {suite}, handshake {}", millis(reached.tls)));
+        tell_certificate(&reached);
+        Ok(reached)
+    }
+
+    /// An untrusted certificate is shown and pinned if an admin says so.
+    fn settle_trust(&self, name: &Name, failure: &Failure, draft: &mut Draft) -> Result<(), Failed> {
+        let Some(facts) = failure.presented.as_deref().filter(|_| draft_trusts_nobody(draft)) else {
+            return Err(told(name, failure));
+        };
+        step(Word::Warn, format!("target certificate: {}", failure.cause));
+        proof::print_facts(facts);
+        if !talk::can_ask(self.no_input) {
+            let again = format!("ewsbridge add {name} {} {}", self.listen, self.target);
+            let mut hint =
+                format!("compare it, then run one of\n  {again} --pin {}\n  {again} --ca FILE", facts.fingerprint);
+            if let Some(cure) = &failure.hint {
+                let fault = cure.rsplit_once(' ').map(|(_, fault)| fault).filter(|_| cure.starts_with("--accept"));
+                hint.extend(fault.map(|fault| format!("\n  {again} --accept {fault}")));
+            }
+            return Err(Failed::with(code::UNDECIDED, told(name, failure).message()).hint(hint));
+        }
+        eprintln!("Compare before you trust. In the Exchange Management Shell:");
+        eprintln!("  Get-ExchangeCertificate | Format-List Subject,NotAfter,Thumbprint");
+        eprintln!("Pinning accepts exactly this certificate, whatever its names and dates, and refuses any other.");
+        proof::ask_pin(&format!("Pin it for {name}?"), facts.fingerprint)?;
+        draft.set_list("pin", &[facts.fingerprint.to_string()]);
+        step(Word::Ok, "pinned");
+        Ok(())
+    }
+
+    fn make_identity(
+        &self,
+        places: &Places,
+        name: &Name,
+        settings: &Settings,
+        group: Option<Gid>,
+        undo: &mut Undo,
+    ) -> Result<Facts, Failed> {
+        undo.make_folder(&places.state, 0o750, group)?;
+        undo.note_absent(places.authority());
+        undo.make_folder(&places.state.join("identity"), 0o750, group)?;
+        undo.note_absent(places.identity(name));
+        let made = identities::make(places, name, settings, self.identity.pfx(self.no_input)?, group)?;
+        step(Word::Ok, format!("own certificate: {}; {}", made.facts.names_text(), made.origin));
+        Ok(made.facts)
+    }
+
+    /// One request through the forwarder's own port, as a client would.
+    async fn prove(
+        &self,
+        places: &Places,
+        name: &Name,
+        settings: &Settings,
+        reached: Option<&Reached>,
+    ) -> Result<(), Failed> {
+        let limit = PROOF + settings.deadlines.connect + settings.deadlines.handshake;
+        let seen = match proof::through(places, name, settings, limit).await {
+            Ok(seen) => seen,
+            Err(cause) => {
+                // A target that has changed its mind meanwhile has the better story.
+                let again = Dialer::new(None, Arc::new(settings.clone()), Resolver::default());
+                if let Err(failure) = again.map_err(forwarder::Error::from)?.dial().await {
+                    return Err(told(name, &failure));
+                }
+                let port = settings.listen.port();
+                let failed = Failed::new(format!("{name}: proof through port {port}: {cause}"));
+                return Err(failed.hint("nothing was written, no service was left running"));
+            }
+        };
+        let out = reached.map_or("?", |reached| reached.version);
+        let page = proof::http_text(seen.http.as_ref());
+        step(Word::Ok, format!("proved: {} in, TLS {out} out, {page}", seen.version.replace("TLSv", "TLS ")));
+        Ok(())
+    }
+}
+
+/// Only root may write where the system's forwarders live.
+pub(super) fn require_rights(places: &Places) -> Result<(), Failed> {
+    if places.are_system() && !service::is_root() {
+        let failed = Failed::with(code::NO_PERMISSION, format!("{}: permission denied", places.config.display()));
+        return Err(failed.hint("run it as root: sudo ewsbridge ..."));
+    }
+    Ok(())
+}
+
+/// Under systemd the units must be there before anything is written.
+fn require_service(places: &Places) -> Result<(), Failed> {
+    if places.are_system() && units::running() && !units::installed() {
+        return Err(Failed::new("ewsbridge@.service: not installed on this machine").hint("ewsbridge install"));
+    }
+    Ok(())
+}
+
+/// The same forwarder again is nothing to do; another one by that name is refused.
+fn already_there(places: &Places, name: &Name, draft: &Draft) -> Result<bool, Failed> {
+    let text = match store::read_text(places, name) {
+        Err(store::Error::Missing { .. }) => return Ok(false),
+        other => other?,
+    };
+    let path = places.forwarder(name);
+    let there = crate::config::file::parse(&text, Some(&path))?;
+    if draft.over(&text, &path)? == there {
+        println!("{name}: nothing to do, it is there: {} -> {}", there.listen, there.target);
+        return Ok(true);
+    }
+    let is = format!("{name}: the name is taken: {} -> {} in {}", there.listen, there.target, path.display());
+    Err(Failed::new(is).hint(format!("choose another name, or change it: ewsbridge set {name} KEY=VALUE")))
+}
+
+/// Two forwarders can't have one port, whether or not the other runs now.
+pub(super) fn refuse_taken_port(places: &Places, name: &Name, listen: Listen) -> Result<(), Failed> {
+    for other in store::names(places)?.into_iter().filter(|other| other != name) {
+        let Ok(settings) = store::load(places, &other) else { continue };
+        let overlap = match (settings.listen, listen) {
+            (Listen::At(theirs), Listen::At(ours)) if !theirs.ip().is_unspecified() && !ours.ip().is_unspecified() => {
+                theirs == ours
+            }
+            (theirs, ours) => theirs.port() == ours.port(),
+        };
+        if overlap && listen.port() != 0 {
+            let taken = format!("{name}: port {} belongs to forwarder '{other}' ({})", listen.port(), settings.listen);
+            return Err(Failed::new(taken).hint("choose another port"));
+        }
+    }
+    Ok(())
+}
+
+async fn dial(draft: &Draft) -> Result<Result<Dialed, Failure>, Failed> {
+    let settings = Arc::new(draft.settings()?);
+    let dialer = Dialer::new(None, settings, Resolver::default()).map_err(forwarder::Error::from)?;
+    Ok(dialer.dial().await)
+}
+
+fn told(name: &Name, failure: &Failure) -> Failed {
+    Failed::new(format!("{name}: {failure}")).maybe_hint(failure.hint.as_ref())
+}
+
+/// Whether pinning is still open: nothing but this system's authorities was named.
+fn draft_trusts_nobody(draft: &Draft) -> bool {
+    !draft.has("pin") && !draft.has("insecure")
+}
+
+fn tell_certificate(reached: &Reached) {
+    let Some(facts) = &reached.certificate else { return };
+    let until = facts.not_after.date();
+    let (word, who) = match &reached.voucher {
+        Voucher::System => (Word::Ok, "trusted by this system".to_owned()),
+        Voucher::File(file) => (Word::Ok, format!("trusted by {}", file.display())),
+        Voucher::Pin => (Word::Ok, "pinned".to_owned()),
+        Voucher::Nobody => (Word::Warn, "not verified (--insecure)".to_owned()),
+    };
+    step(word, format!("target certificate: {}, {who}, to {until}", facts.subject));
+    if facts.days_left(time::OffsetDateTime::now_utc()) < 0 {
+        step(Word::Warn, format!("target certificate: expired on {until}; accepted as the settings say"));
+    }
+}
+
+fn write_settings(
+    places: &Places,
+    name: &Name,
+    draft: &mut Draft,
+    group: Option<Gid>,
+    undo: &mut Undo,
+) -> Result<(), Failed> {
+    undo.make_folder(&places.config, 0o750, group)?;
+    undo.make_folder(&places.forwarders(), 0o750, group)?;
+    let path = places.forwarder(name);
+    undo.note_absent(path.clone());
+    if let Trust::Ca(file, _) = draft.settings()?.trust {
+        undo.note_absent(places.authorities(name));
+        let copy = identities::adopt_authorities(places, name, &file, group)?;
+        draft.set("ca", copy.display().to_string());
+    }
+    let date = time::OffsetDateTime::now_utc().date().to_string();
+    store::write(&path, draft.render(name, &path, &date).as_bytes(), 0o640, group)?;
+    step(Word::Ok, format!("{} written", path.display()));
+    Ok(())
+}
+
+fn start_service(name: &Name, settings: &Settings, undo: &mut Undo) -> Result<(), Failed> {
+    let undone = name.clone();
+    undo.note(move || {
+        let _ = units::stop(&undone);
+        let _ = units::forget_low_port(&undone);
+    });
+    if units::is_low_port(settings.listen.port()) {
+        units::allow_low_port(name)?;
+        let file = units::low_port_file(name);
+        step(Word::Ok, format!("{} lets it bind port {}", file.display(), settings.listen.port()));
+    }
+    units::start(name)?;
+    step(Word::Ok, format!("{} enabled and started", units::unit_of(name)));
+    Ok(())
+}
+
+/// The forwarder served by this very process, for the proof where no systemd runs.
+struct Foreground {
+    stop: CancellationToken,
+    sessions: TaskTracker,
+}
+
+impl Foreground {
+    fn start(places: &Places, name: &Name, settings: &Settings, socket: std::net::TcpListener) -> Result<Self, Failed> {
+        let forwarder = Forwarder::load(places, name, settings.clone(), Resolver::default())?;
+        let socket =
+            tokio::net::TcpListener::from_std(socket).map_err(|error| Failed::new(format!("listen: {error}")))?;
+        let (stop, sessions) = (CancellationToken::new(), TaskTracker::new());
+        tokio::spawn(listener::run(Arc::new(forwarder), socket, sessions.clone(), stop.clone()));
+        Ok(Self { stop, sessions })
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.sessions.close();
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.sessions.wait()).await;
+    }
+}
+
+fn summary(name: &Name, settings: &Settings, facts: &Facts, time: Duration, systemd: bool) {
+    let port = settings.listen.port();
+    let host = match settings.listen {
+        Listen::At(address) if !address.ip().is_unspecified() => SocketAddr::new(address.ip(), port).to_string(),
+        _ => format!("{}:{port}", facts.names.first().map_or("this-host", String::as_str)),
+    };
+    println!();
+    println!("{name} is ready in {:.1} s: clients -> {host} -> {}", time.as_secs_f64(), settings.target);
+    println!("Reached by: {}", firewall::who_reaches(settings.listen));
+    println!("NEXT STEPS");
+    println!("  1. In the calendar migration form enter");
+    let own = settings.foreign.is_none();
+    for (russian, english, value) in [
+        ("Адрес сервера EWS", "EWS server address", host.as_str()),
+        ("Пропустить проверку SSL-сертификата", "skip the check", "off"),
+        (
+            "SSL-сертификат сервера (или корневой)",
+            "certificate",
+            if own { "the text that step 2 prints" } else { "the authority of your certificate" },
+        ),
+    ] {
+        let label = if talk::is_utf8() { format!("{russian} ({english})") } else { english.to_owned() };
+        println!("       {label}{}{value}", " ".repeat(54_usize.saturating_sub(label.chars().count()).max(1)));
+    }
+    println!("  2. Print the certificate to paste: ewsbridge cert show {name}");
+    let mut number = 3;
+    if let Some(hint) = firewall::open_port(settings.listen) {
+        println!("  {number}. {hint}");
+        number += 1;
+    }
+    if systemd {
+        println!("Later:   ewsbridge check {name}      journalctl -u ewsbridge@{name}");
+    } else {
+        println!("  {number}. No systemd here, so start it yourself: ewsbridge run {name}");
+        println!("Later:   ewsbridge check {name}");
+    }
+}
+
+/// A duration for people: `0.8 ms`.
+pub(super) fn millis(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1000.0)
+}
+
+impl From<service::Error> for Failed {
+    fn from(error: service::Error) -> Self {
+        let exit = if error.is_permission() { code::NO_PERMISSION } else { code::FAILED };
+        let hint = error.hint();
+        Failed::with(exit, error).maybe_hint(hint)
+    }
+}

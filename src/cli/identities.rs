@@ -1,0 +1,127 @@
+//! What a forwarder serves, by its settings: our own certificate, a foreign pair, or a PFX file's.
+
+use std::path::{Path, PathBuf};
+
+use nix::unistd::Gid;
+use time::OffsetDateTime;
+
+use super::failed::Failed;
+use super::flags::Pfx;
+use crate::bridge::forwarder;
+use crate::config::{Name, Places, Settings, store};
+use crate::tls::certificate::Facts;
+use crate::tls::{identity, pfx};
+
+/// A certificate put in place.
+pub(super) struct Made {
+    /// Its facts.
+    pub facts: Facts,
+    /// Where it is from and how long it holds, in words.
+    pub origin: String,
+}
+
+/// Puts in place what the forwarder serves.
+///
+/// # Errors
+/// A pair that can't be read or doesn't match, a CA that is damaged, a full disk.
+pub(super) fn make(
+    places: &Places,
+    name: &Name,
+    settings: &Settings,
+    from: Option<Pfx>,
+    group: Option<Gid>,
+) -> Result<Made, Failed> {
+    let origin = match (&settings.foreign, from) {
+        (Some((cert, key)), _) => {
+            identity::adopt(places, name, cert, key, group).map_err(own)?;
+            format!("copied from {}, and again whenever it changes", cert.display())
+        }
+        (None, Some(file)) => {
+            let bytes = std::fs::read(&file.file).map_err(store::Error::io(&file.file, "read"))?;
+            let contents = pfx::read(&bytes, &file.password)
+                .map_err(|error| Failed::new(format!("{}: {error}", file.file.display())))?;
+            let _placed =
+                identity::install(places, name, &contents.chain_pem, &contents.key_pem, group).map_err(own)?;
+            format!("taken from {}", file.file.display())
+        }
+        (None, None) => {
+            let (now, names) = (OffsetDateTime::now_utc(), names(settings));
+            let host = names.first().map_or("this host", String::as_str);
+            let (authority, _) = identity::Authority::load_or_create(places, host, now).map_err(own)?;
+            let issued = authority.issue(&names, now).map_err(own)?;
+            let _placed =
+                identity::install(places, name, issued.chain_pem.as_bytes(), issued.key_pem.as_bytes(), group)
+                    .map_err(own)?;
+            "renewed by itself".to_owned()
+        }
+    };
+    let facts = identity::read(&places.identity(name)).map_err(own)?.facts;
+    let origin = format!("to {}, {origin}", facts.not_after.date());
+    Ok(Made { facts, origin })
+}
+
+/// Copies a file of authorities to where the service can read it, and says where that is: its
+/// sandbox hides home folders and /tmp.
+///
+/// # Errors
+/// The file can't be read, the copy can't be written.
+pub(super) fn adopt_authorities(
+    places: &Places,
+    name: &Name,
+    file: &Path,
+    group: Option<Gid>,
+) -> Result<PathBuf, Failed> {
+    let copy = places.authorities(name);
+    if file.starts_with(&places.config) {
+        return Ok(file.to_owned());
+    }
+    let bytes = std::fs::read(file).map_err(store::Error::io(file, "read"))?;
+    store::write(&copy, &bytes, 0o640, group)?;
+    Ok(copy)
+}
+
+/// Renews what is due; says what was done.
+///
+/// # Errors
+/// As [`make`]; what was served goes on being served.
+pub(super) fn renew(
+    places: &Places,
+    name: &Name,
+    settings: &Settings,
+    force: bool,
+    group: Option<Gid>,
+) -> Result<String, Failed> {
+    if let Some((cert, key)) = &settings.foreign {
+        let taken = identity::adopt(places, name, cert, key, group).map_err(own)?;
+        return Ok(match taken {
+            identity::Adoption::Unchanged(_) => format!("{} has not changed", cert.display()),
+            identity::Adoption::Adopted(facts, _) => {
+                format!("{} taken over, to {}", cert.display(), facts.not_after.date())
+            }
+        });
+    }
+    let renewed = identity::renew(places, name, &names(settings), force, OffsetDateTime::now_utc()).map_err(own)?;
+    Ok(match renewed {
+        identity::Renewal::Unchanged(facts) => format!("valid to {}, not due", facts.not_after.date()),
+        identity::Renewal::Renewed(facts) => format!("renewed, to {}", facts.not_after.date()),
+        identity::Renewal::Foreign(facts) => {
+            let until = facts.not_after.date();
+            format!("imported, to {until}; a new one: ewsbridge set {name} cert=FILE key=FILE")
+        }
+    })
+}
+
+/// This machine's names, and the settings' own.
+fn names(settings: &Settings) -> Vec<String> {
+    let mut names = identity::machine_names();
+    for name in &settings.san {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    names
+}
+
+fn own(error: identity::Error) -> Failed {
+    forwarder::Error::from(error).into()
+}

@@ -1,0 +1,128 @@
+//! `set`: change settings, all or none, and put them in force.
+
+use clap::Args;
+use toml_edit::{Array, Value};
+
+use super::failed::{Failed, code};
+use super::talk::{Word, step};
+use super::{Done, add, identities};
+use crate::bridge::dialer::Dialer;
+use crate::bridge::resolver::Resolver;
+use crate::config::draft::edited;
+use crate::config::settings::{KEYS, Key};
+use crate::config::{Name, Places, Settings, file, store};
+use crate::service::{self, units};
+
+/// Change settings and restart.
+#[derive(Args)]
+#[command(
+    after_help = "Examples: ewsbridge set exch1 min_tls=1.1     ewsbridge set exch1 accept=sha1,expired\n          ewsbridge set exch1 ciphers=      (back to the default)"
+)]
+pub(super) struct Set {
+    /// The forwarder
+    name: String,
+    /// What to change; an empty value takes the key out, lists are separated by commas
+    #[arg(value_name = "KEY=VALUE", required = true)]
+    changes: Vec<String>,
+    /// Write, but leave the running service as it is
+    #[arg(long)]
+    no_restart: bool,
+}
+
+impl Set {
+    /// Changes the file, or leaves everything as it was.
+    pub(super) fn run(self, places: &Places) -> Done {
+        let name: Name = self.name.parse().map_err(|error| Failed::with(code::USAGE, error))?;
+        add::require_rights(places)?;
+        let _lock = super::lock(places)?;
+        let old = store::read_text(places, &name)?;
+        let mut changes: Vec<_> = self.changes.iter().map(|change| parsed(change)).collect::<Result<_, _>>()?;
+        let ca = changes.iter_mut().find_map(|(key, value)| value.as_mut().filter(|_| key.name == "ca"));
+        if let Some(value) = ca {
+            let group = service::group_of_service().filter(|_| places.are_system());
+            let given = std::path::absolute(value.as_str().unwrap_or_default()).map_err(Failed::new)?;
+            crate::tls::certificate::read_pem_chain(&given).map_err(Failed::new)?;
+            *value = identities::adopt_authorities(places, &name, &given, group)?.display().to_string().into();
+        }
+        let path = places.forwarder(&name);
+        let new = edited(&old, &path, changes.iter().map(|(key, value)| (key.name, value.clone())))?;
+        if new == old {
+            println!("{name}: nothing to do");
+            return Ok(0);
+        }
+        // What the admin typed is wrong, not the file: no exit code 78.
+        let settings = file::parse(&new, Some(&path)).map_err(|error| {
+            let text = error.problems.iter().map(|problem| {
+                format!("{name}: {}: {}", problem.key.as_deref().unwrap_or("settings"), problem.message)
+            });
+            Failed::with(code::USAGE, text.collect::<Vec<_>>().join("\n")).hint("nothing was changed")
+        })?;
+        add::refuse_taken_port(places, &name, settings.listen)?;
+        Dialer::new(None, settings.clone().into(), Resolver::default())
+            .map_err(crate::bridge::forwarder::Error::from)?;
+        self.apply(places, &name, &old, &new, &settings)
+    }
+
+    fn apply(&self, places: &Places, name: &Name, old: &str, new: &str, settings: &Settings) -> Done {
+        let group = service::group_of_service().filter(|_| places.are_system());
+        let path = places.forwarder(name);
+        if self.changes.iter().any(|change| ["san=", "cert=", "key="].iter().any(|key| change.starts_with(key))) {
+            let made = identities::make(places, name, settings, None, group)?;
+            step(Word::Ok, format!("own certificate: {}; {}", made.facts.names_text(), made.origin));
+        }
+        store::write(&path, new.as_bytes(), 0o640, group)?;
+        step(Word::Ok, format!("{} written", path.display()));
+        settings.warnings().iter().for_each(|warning| step(Word::Warn, warning));
+        let runs = places.are_system() && units::running() && units::status(name)?.pid.is_some();
+        if !runs || self.no_restart {
+            println!("{name}: in force at its next start");
+            return Ok(0);
+        }
+        match restart(name, settings) {
+            Ok(()) => {
+                println!("{name}: in force; open connections had time to finish (drain_timeout)");
+                Ok(0)
+            }
+            Err(error) => {
+                // The service can't live with it: back to what it lived with.
+                store::write(&path, old.as_bytes(), 0o640, group)?;
+                let _ = units::restart(name);
+                Err(Failed::from(error).hint("the old settings are in force again"))
+            }
+        }
+    }
+}
+
+/// Restarts the service, with the capability for a low port if it now has one.
+pub(super) fn restart(name: &Name, settings: &Settings) -> Result<(), service::Error> {
+    if units::is_low_port(settings.listen.port()) {
+        units::allow_low_port(name)?;
+    } else {
+        units::forget_low_port(name)?;
+    }
+    units::restart(name)
+}
+
+/// `key=value` as the file would have it; no value takes the key out.
+fn parsed(change: &str) -> Result<(&'static Key, Option<Value>), Failed> {
+    let Some((name, text)) = change.split_once('=') else {
+        return Err(Failed::with(code::USAGE, format!("'{change}' is not KEY=VALUE"))
+            .hint("ewsbridge show NAME lists the keys"));
+    };
+    let (name, text) = (name.trim().replace('-', "_"), text.trim());
+    let Some(key) = KEYS.iter().find(|key| key.name == name && key.name != "format") else {
+        return Err(Failed::with(code::USAGE, format!("{name}: {}", file::unknown_key(&name))));
+    };
+    if text.is_empty() {
+        return Ok((key, None));
+    }
+    let value = match key.name {
+        "pin" | "accept" | "san" => Value::Array(text.split(',').map(str::trim).collect::<Array>()),
+        _ => text.parse::<bool>().map(Value::from).or_else(|_| whole(text)).unwrap_or_else(|()| Value::from(text)),
+    };
+    Ok((key, Some(value)))
+}
+
+fn whole(text: &str) -> Result<Value, ()> {
+    text.parse::<i64>().map(Value::from).map_err(drop)
+}

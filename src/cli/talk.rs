@@ -1,0 +1,72 @@
+//! How commands talk: a step a line on stderr, a word and not a colour for its meaning; questions.
+
+use std::fmt::Display;
+use std::io::{self, BufRead, IsTerminal, Write};
+
+/// How a step went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Word {
+    /// Done, or as it should be.
+    Ok,
+    /// It works, but somebody should know.
+    Warn,
+    /// It does not work.
+    Fail,
+    /// Not looked at.
+    Skip,
+}
+
+impl Word {
+    /// The word, four columns wide, coloured only where a person looks.
+    fn shown(self, colour: bool) -> String {
+        let (word, code) = match self {
+            Self::Ok => ("ok  ", 32),
+            Self::Warn => ("warn", 33),
+            Self::Fail => ("FAIL", 31),
+            Self::Skip => ("skip", 36),
+        };
+        if colour { format!("\x1b[{code}m{word}\x1b[0m") } else { word.to_owned() }
+    }
+}
+
+/// Prints one step to stderr.
+pub(super) fn step(word: Word, text: impl Display) {
+    eprintln!("  {}  {text}", word.shown(colour(io::stderr().is_terminal())));
+}
+
+/// Prints one step to stdout, where the steps are the result.
+pub(super) fn result(word: Word, text: impl Display) {
+    println!("  {}  {text}", word.shown(colour(io::stdout().is_terminal())));
+}
+
+/// `NO_COLOR` beats `CLICOLOR_FORCE` beats the terminal.
+fn colour(terminal: bool) -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    !is_set("NO_COLOR") && (is_set("CLICOLOR_FORCE") || (terminal && !dumb))
+}
+
+/// Whether somebody is there to be asked.
+pub(super) fn can_ask(no_input: bool) -> bool {
+    !no_input && io::stdin().is_terminal()
+}
+
+/// Asks on the terminal and returns one trimmed line; `None` at its end.
+pub(super) fn ask(question: &str) -> Option<String> {
+    eprint!("{question} ");
+    let _ = io::stderr().flush();
+    let mut line = String::new();
+    match io::stdin().lock().read_line(&mut line) {
+        Ok(0) | Err(_) => None,
+        Ok(_) => Some(line.trim().to_owned()),
+    }
+}
+
+/// Whether the terminal's language can be shown letters beyond ASCII.
+pub(super) fn is_utf8() -> bool {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+    locale.is_some_and(|locale| locale.to_ascii_lowercase().replace('-', "").contains("utf8"))
+}
