@@ -28,11 +28,12 @@ fn after_request(serve: impl Fn(Connection) + Send + Sync + 'static, flags: &[&s
     (target, bridge)
 }
 
-/// A target that tells when the first byte came, then how its client ended, and when.
+/// A target that answers the first byte with another and tells so, then how its client ended, and when.
 fn telling_the_end(certificate: &Certificate) -> (TlsTarget, Receiver<(&'static str, Instant)>) {
     let (sender, receiver) = channel();
     let target = TlsTarget::serve(certificate, move |mut connection| {
         if connection.read_exact(&mut [0]).is_ok() {
+            connection.write_all(b"!").unwrap();
             sender.send(("begun", Instant::now())).unwrap();
         }
         let end = connection.end();
@@ -143,10 +144,11 @@ async fn vanished_client_frees_the_target_within_a_second() {
     let mut client = bridge.client().await;
     client.send(b"GET /streaming").await;
     assert_eq!(ended.recv_timeout(TIMEOUT).unwrap().0, "begun");
+    assert_eq!(client.receive(1).await, b"!");
     let start = Instant::now();
     client.reset();
     let (end, when) = ended.recv_timeout(TIMEOUT).unwrap();
-    assert_ne!(end, "close_notify");
+    assert_eq!(end, "reset");
     assert!(when - start < Duration::from_secs(1), "{:?}", when - start);
     let session = bridge.session();
     assert_eq!((&session["ended_by"], &session["end"]), ("client", "reset"));
