@@ -75,7 +75,8 @@ async fn openssl_conf_changes_nothing() {
 async fn openssl_conf_does_not_turn_verification_off() {
     let pki = Pki::new();
     let file = pki.dir().join("openssl.cnf");
-    let text = "openssl_conf = init\n[init]\nssl_conf = ssl\n[ssl]\nsystem_default = policy\n[policy]\nVerifyMode = None\n";
+    let text =
+        "openssl_conf = init\n[init]\nssl_conf = ssl\n[ssl]\nsystem_default = policy\n[policy]\nVerifyMode = None\n";
     std::fs::write(&file, text).unwrap();
     let (impostor, pinned) = (pki.server(), Pki::new().server());
     let target = TlsTarget::echo(&impostor);

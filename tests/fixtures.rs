@@ -55,7 +55,8 @@ fn certificates_have_the_flaw_they_are_named_for() {
         let certificate = pki.flawed(flaw);
         let mut command = std::process::Command::new("openssl");
         command.args(["verify", "-verify_ip", "127.0.0.1", "-auth_level", level]).arg("-CAfile").arg(pki.ca_file());
-        let output = command.arg("-untrusted").arg(&certificate.cert_file).arg(&certificate.cert_file).output().unwrap();
+        let output =
+            command.arg("-untrusted").arg(&certificate.cert_file).arg(&certificate.cert_file).output().unwrap();
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     };
     for (flaw, complaint) in [

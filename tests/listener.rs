@@ -120,7 +120,10 @@ async fn hello_in_drips_is_dropped_in_time_too() {
         }
     };
     let mut answer = Vec::new();
-    let _ = within("the end", async { tokio::select! { () = drip => Ok(0), end = from.read_to_end(&mut answer) => end } }).await;
+    let _ = within("the end", async {
+        tokio::select! { () = drip => Ok(0), end = from.read_to_end(&mut answer) => end }
+    })
+    .await;
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     assert_eq!(target.accepted(), 0);
 }

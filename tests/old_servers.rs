@@ -138,8 +138,7 @@ async fn single_bytes_arrive_both_ways_at_once(client: &mut Client) {
         to.write_all(head("POST", "/echo", LITTLE).as_bytes()).await.unwrap();
         write_single_bytes(&mut to, &bytes).await;
     };
-    let ((), answer) =
-        within("upload and download", async { tokio::join!(upload, read_response(&mut from)) }).await;
+    let ((), answer) = within("upload and download", async { tokio::join!(upload, read_response(&mut from)) }).await;
     assert_eq!(answer.body, bytes);
 }
 

@@ -205,9 +205,7 @@ const ALL: &str = "sha1,rsa1024,expired,wrong-name,ip-in-cn";
 async fn md5_has_no_opt_in() {
     let pki = Pki::new();
     for flaw in [Flaw::Md5, Flaw::Md5Intermediate] {
-        let with = |bridge: Builder| {
-            bridge.arg("--ca").arg(pki.ca_file()).args(["--accept", ALL])
-        };
+        let with = |bridge: Builder| bridge.arg("--ca").arg(pki.ca_file()).args(["--accept", ALL]);
         let (passed, bridge) = passes(&pki.flawed(flaw), with).await;
         assert!(!passed, "{flaw:?} passed");
         bridge.wait_for_log(&["certificate", "MD5"]);

@@ -13,12 +13,22 @@ const GET: &str = "GET / HTTP/1.0\r\n\r\n";
 
 #[test]
 fn tls_1_0_target_is_reached_over_tls_1_3() {
-    each_suite_works("-tls1", "TLSv1", "1.0", &["ECDHE-RSA-AES256-SHA", "ECDHE-RSA-AES128-SHA", "AES256-SHA", "AES128-SHA"]);
+    each_suite_works(
+        "-tls1",
+        "TLSv1",
+        "1.0",
+        &["ECDHE-RSA-AES256-SHA", "ECDHE-RSA-AES128-SHA", "AES256-SHA", "AES128-SHA"],
+    );
 }
 
 #[test]
 fn tls_1_1_target_is_reached_over_tls_1_3() {
-    each_suite_works("-tls1_1", "TLSv1.1", "1.1", &["ECDHE-RSA-AES256-SHA", "ECDHE-RSA-AES128-SHA", "AES256-SHA", "AES128-SHA"]);
+    each_suite_works(
+        "-tls1_1",
+        "TLSv1.1",
+        "1.1",
+        &["ECDHE-RSA-AES256-SHA", "ECDHE-RSA-AES128-SHA", "AES256-SHA", "AES128-SHA"],
+    );
 }
 
 #[test]

@@ -11,7 +11,7 @@ use openssl::x509::extension::{
 use openssl::x509::{X509, X509Builder, X509Name, X509NameBuilder};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 
@@ -142,14 +142,15 @@ impl Certificate {
 }
 
 /// RSA keys take long to make; each use below a root has one for the whole test program.
-fn key(bits: u32, role: &str) -> PKey<Private> {
-    static MADE: OnceLock<Mutex<Vec<(u32, String, PKey<Private>)>>> = OnceLock::new();
-    let mut made = MADE.get_or_init(Default::default).lock().expect("no panic while held");
-    if let Some((_, _, key)) = made.iter().find(|(size, used_as, _)| *size == bits && used_as == role) {
+fn key(bits: u32, role: &'static str) -> PKey<Private> {
+    type Made = (u32, &'static str, PKey<Private>);
+    static MADE: Mutex<Vec<Made>> = Mutex::new(Vec::new());
+    let mut made = MADE.lock().expect("no panic while held");
+    if let Some((_, _, key)) = made.iter().find(|(size, used_as, _)| *size == bits && *used_as == role) {
         return key.clone();
     }
     let key = PKey::from_rsa(Rsa::generate(bits).expect("RSA key")).expect("RSA key");
-    made.push((bits, role.to_owned(), key.clone()));
+    made.push((bits, role, key.clone()));
     key
 }
 

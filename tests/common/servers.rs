@@ -85,7 +85,9 @@ fn old_node(version: &str) -> PathBuf {
 
 /// Without what the environment of the person testing would change.
 fn clean(command: &mut Command) -> &mut Command {
-    for name in ["OPENSSL_CONF", "SSL_CERT_FILE", "SSL_CERT_DIR", "OPENSSL_MODULES", "NODE_OPTIONS", "NODE_EXTRA_CA_CERTS"] {
+    for name in
+        ["OPENSSL_CONF", "SSL_CERT_FILE", "SSL_CERT_DIR", "OPENSSL_MODULES", "NODE_OPTIONS", "NODE_EXTRA_CA_CERTS"]
+    {
         command.env_remove(name);
     }
     command
