@@ -20,7 +20,7 @@
 //! * [`bridge::session`] leads one connection through the stages above, each with its own deadline,
 //!   and writes the one log line that says how it went.
 //! * [`bridge::resolver`] turns the target's name into addresses, one look-up a name at a time.
-//! * [`bridge::relay`] moves bytes between two [`bridge::leg::Leg`]s. It knows no TLS either: a leg
+//! * [`bridge::relay`] moves bytes between two [`leg::Leg`]s. It knows no TLS either: a leg
 //!   speaks the relay's own terms (fill, write, flush, end as close_notify, FIN or reset).
 //! * [`tls::inbound`] is the client's leg (rustls), [`tls::outbound`] the target's (OpenSSL with the
 //!   legacy switches). [`tls::trust`] judges the target's certificate, [`tls::identity`] is our own.
@@ -41,10 +41,11 @@
 // A peer can cause an error, never a panic.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-// Reading order.
 pub mod bridge;
 pub mod cli;
 pub mod config;
+pub mod leg;
 pub mod observe;
 pub mod service;
 pub mod tls;
+pub mod words;

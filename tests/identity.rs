@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 
 use ewsbridge::config::{Name, Places};
 use ewsbridge::tls::certificate::{self, Facts};
-use ewsbridge::tls::identity::{self, Adoption, Authority, Error, Made, Renewal};
+use ewsbridge::tls::identity::{self, Authority, Error, Renewal};
 use ewsbridge::tls::pfx;
 use time::{Duration, OffsetDateTime};
 
@@ -38,15 +38,15 @@ impl Host {
         let host = Self::new();
         let (authority, _) = host.authority();
         let issued = authority.issue(&names(&NAMES), host.now).unwrap();
-        let _ = host.install(issued.chain_pem.as_bytes(), issued.key_pem.as_bytes()).unwrap();
+        host.install(&issued.chain_pem, &issued.key_pem).unwrap();
         host
     }
 
-    fn authority(&self) -> (Authority, Made) {
+    fn authority(&self) -> (Authority, bool) {
         Authority::load_or_create(&self.places, "mail.corp", self.now).unwrap()
     }
 
-    fn install(&self, chain: &[u8], key: &[u8]) -> Result<Made, Error> {
+    fn install(&self, chain: &str, key: &str) -> Result<(), Error> {
         identity::install(&self.places, &self.name, chain, key, None)
     }
 
@@ -209,6 +209,11 @@ except ssl.SSLCertVerificationError as error:
     print(error.verify_message)
 "#;
 
+fn strict_client(ca: &Path, name: &str, port: u16) -> String {
+    let output = Command::new("python3").args(["-c", STRICT_CLIENT]).arg(ca).args([name, &port.to_string()]).output();
+    String::from_utf8(output.expect("python3").stdout).unwrap()
+}
+
 #[test]
 fn ca_and_leaf_carry_what_rfc_5280_asks_for() {
     let host = Host::with_leaf();
@@ -309,8 +314,7 @@ fn the_group_gets_the_pair_and_keeps_it_through_a_renewal_but_never_the_ca() {
     let host = Host::new();
     let group = nix::unistd::Gid::from_raw(54_321);
     let issued = host.authority().0.issue(&names(&NAMES), host.now).unwrap();
-    let (chain, key) = (issued.chain_pem.as_bytes(), issued.key_pem.as_bytes());
-    let _ = identity::install(&host.places, &host.name, chain, key, Some(group)).unwrap();
+    identity::install(&host.places, &host.name, &issued.chain_pem, &issued.key_pem, Some(group)).unwrap();
     let first = host.facts();
     assert!(matches!(host.renew(&[], true, host.now), Ok(Renewal::Renewed(_))));
     assert_ne!(host.facts().fingerprint, first.fingerprint);
@@ -334,8 +338,27 @@ fn the_ca_is_made_once_even_by_two_at_the_same_time() {
     });
     let first = made[0].0.facts();
     assert!(made.iter().all(|(authority, _)| authority.facts() == first));
-    assert_eq!(made.iter().filter(|(_, made)| !made.nothing()).count(), 1);
+    assert_eq!(made.iter().filter(|(_, made)| *made).count(), 1);
     assert_eq!(host.tree().len(), 5, "{:?}", host.tree().keys());
+}
+
+#[test]
+fn a_ca_that_appears_while_it_is_looked_for_is_not_half_a_ca() {
+    for _ in 0..50 {
+        let host = Host::new();
+        thread::scope(|scope| {
+            let looking = scope.spawn(|| {
+                loop {
+                    match Authority::load(&host.places) {
+                        Err(Error::NoAuthority(_)) => {}
+                        other => return other.map(|_| ()),
+                    }
+                }
+            });
+            let _ = host.authority();
+            looking.join().unwrap().unwrap();
+        });
+    }
 }
 
 #[test]
@@ -370,7 +393,7 @@ fn a_leaf_never_outlives_the_ca_and_an_expired_ca_issues_nothing() {
     let (authority, _) = host.authority();
     let end = authority.facts().not_after;
     let issued = authority.issue(&names(&NAMES), end - Duration::days(100)).unwrap();
-    let _ = host.install(issued.chain_pem.as_bytes(), issued.key_pem.as_bytes()).unwrap();
+    host.install(&issued.chain_pem, &issued.key_pem).unwrap();
     assert_eq!(host.facts().not_after, end);
     for now in [end, end + Duration::days(3), authority.facts().not_before - Duration::SECOND] {
         let error = authority.issue(&names(&NAMES), now).map(|_| ()).unwrap_err();
@@ -389,7 +412,7 @@ fn only_real_names_are_issued_and_a_long_one_stays_out_of_the_common_name() {
     assert!(matches!(authority.issue(&names(&["a b"]), host.now), Err(Error::Name(_))));
     let long = format!("{}.corp", vec!["x".repeat(40); 2].join("."));
     let issued = authority.issue(&names(&[&long, "Short.Corp."]), host.now).unwrap();
-    let _ = host.install(issued.chain_pem.as_bytes(), issued.key_pem.as_bytes()).unwrap();
+    host.install(&issued.chain_pem, &issued.key_pem).unwrap();
     assert_eq!(host.facts().common_name.as_deref(), Some("short.corp"));
     assert_eq!(host.facts().names, [long.as_str(), "short.corp"]);
 }
@@ -441,7 +464,7 @@ fn renewal_repairs_a_torn_pair_and_follows_a_new_ca_but_leaves_a_foreign_one() {
     assert!(verify(&host.ca("ca.pem"), &host.pair("cert.pem"), &[]).status.success());
 
     let (crt, key) = host.foreign("exchange", &["rsa:2048"]);
-    assert!(matches!(identity::adopt(&host.places, &host.name, &crt, &key, None), Ok(Adoption::Adopted(..))));
+    assert!(matches!(identity::adopt(&host.places, &host.name, &crt, &key, None), Ok(Renewal::Renewed(_))));
     let before = host.tree();
     assert!(matches!(host.renew(&[], true, host.now), Ok(Renewal::Foreign(_))));
     assert_eq!(host.tree(), before);
@@ -450,14 +473,15 @@ fn renewal_repairs_a_torn_pair_and_follows_a_new_ca_but_leaves_a_foreign_one() {
 #[test]
 fn a_reader_never_sees_an_old_certificate_with_a_new_key() {
     let host = Host::with_leaf();
+    let (seen, reads) = std::sync::mpsc::channel();
     thread::scope(|scope| {
-        let writer = scope.spawn(|| (0..200).for_each(|_| drop(host.renew(&[], true, host.now).unwrap())));
-        let mut seen = std::collections::HashSet::new();
-        while !writer.is_finished() {
-            let pair = host.read().unwrap();
-            seen.insert(pair.facts.fingerprint);
+        let reads = reads;
+        scope.spawn(|| while seen.send(host.read().map(|pair| pair.facts.fingerprint)).is_ok() {});
+        for _ in 0..200 {
+            let Renewal::Renewed(new) = host.renew(&[], true, host.now).unwrap() else { panic!("not renewed") };
+            // Whatever was read before and during the renewal is the old pair or the new one.
+            while reads.recv().unwrap().unwrap() != new.fingerprint {}
         }
-        assert!(seen.len() > 2, "the test reads while it is written: {}", seen.len());
     });
 }
 
@@ -469,10 +493,10 @@ fn a_foreign_pair_is_checked_and_copied_only_when_it_changed() {
         [("rsa", &["rsa:2048"][..]), ("ec", &["ec", "-pkeyopt", "ec_paramgen_curve:P-384"]), ("ed", &["ed25519"])]
     {
         let pair = host.foreign(file, algorithm);
-        assert!(matches!(adopt(&pair), Ok(Adoption::Adopted(..))), "{file}");
+        assert!(matches!(adopt(&pair), Ok(Renewal::Renewed(_))), "{file}");
         assert_eq!(host.facts().common_name.as_deref(), Some(file));
         let before = host.tree();
-        assert!(matches!(adopt(&pair), Ok(Adoption::Unchanged(_))), "{file}");
+        assert!(matches!(adopt(&pair), Ok(Renewal::Unchanged(_))), "{file}");
         assert_eq!(host.tree(), before);
     }
     assert_eq!((mode(&host.pair("key.pem")), mode(&host.pair("cert.pem"))), (0o640, 0o640));
@@ -543,33 +567,42 @@ fn a_pair_that_could_not_be_served_is_refused_and_the_old_one_stays() {
         assert_eq!(error.to_string().replace(&host.own(""), ""), text);
         assert_eq!(host.tree(), before);
     }
-    let error = host.install(&fs::read(&crt).unwrap(), &fs::read(&other_key).unwrap()).map(|_| ()).unwrap_err();
+    let error = host.install(&fs::read_to_string(&crt).unwrap(), &fs::read_to_string(&other_key).unwrap()).unwrap_err();
     assert_eq!(error.to_string(), "certificate: check: its key is not the one in key");
     assert_eq!(host.tree(), before);
 }
 
 #[test]
-fn what_a_step_made_can_be_taken_back() {
+fn a_failed_step_leaves_the_tree_as_it_was() {
     let host = Host::new();
-    let empty = host.tree();
-    let (authority, made_ca) = host.authority();
-    let with_ca = host.tree();
-    let issued = authority.issue(&names(&NAMES), host.now).unwrap();
-    let made = host.install(issued.chain_pem.as_bytes(), issued.key_pem.as_bytes()).unwrap();
-    made.undo();
-    assert_eq!(host.tree(), with_ca);
-    made_ca.undo();
-    assert_eq!(host.tree(), empty);
-
     let (authority, _) = host.authority();
+    let issued = authority.issue(&names(&NAMES), host.now).unwrap();
     fs::write(host.places.state.join("identity"), "in the way").unwrap();
     let before = host.tree();
-    let issued = authority.issue(&names(&NAMES), host.now).unwrap();
-    assert!(host.install(issued.chain_pem.as_bytes(), issued.key_pem.as_bytes()).is_err());
+    let error = host.install(&issued.chain_pem, &issued.key_pem).unwrap_err().to_string();
+    assert!(error.ends_with("identity/exch1: write: not a directory"), "{error}");
+    assert!(identity::remove(&host.places, &host.name).is_err());
     assert_eq!(host.tree(), before);
-    identity::remove(&host.places, &"never".parse().unwrap()).unwrap_err();
     fs::remove_file(host.places.state.join("identity")).unwrap();
     identity::remove(&host.places, &host.name).unwrap();
+    host.install(&issued.chain_pem, &issued.key_pem).unwrap();
+    fs::remove_file(host.pair("cert.pem")).unwrap();
+    fs::create_dir(host.pair("cert.pem")).unwrap();
+    host.install(&issued.chain_pem, &issued.key_pem).unwrap_err();
+    assert!(!host.tree().keys().any(|path| path.to_string_lossy().contains(".new-")), "{:?}", host.tree().keys());
+    identity::remove(&host.places, &host.name).unwrap();
+    assert!(!host.places.identity(&host.name).exists());
+}
+
+#[test]
+fn a_pair_for_this_run_is_accepted_by_this_machines_names() {
+    let host = Host::new();
+    let made = identity::for_this_run(&identity::machine_names(), host.now).unwrap();
+    assert!(made.pair.facts.names.contains(&"127.0.0.1".to_owned()));
+    fs::write(host.own("ca.pem"), &made.authority_pem).unwrap();
+    let (port, serving) = serve(made.pair, 1);
+    assert_eq!(strict_client(host.own("ca.pem").as_ref(), "localhost", port), "TLSv1.3 served\n");
+    serving.join().unwrap();
 }
 
 #[test]
@@ -585,13 +618,13 @@ fn pfx_files_of_old_and_new_windows_are_read_with_their_chain_in_order() {
         let chain = certificate::read_pem_chain(host.own("read.crt").as_ref()).unwrap();
         let chain: Vec<_> = chain.iter().map(|one| Facts::of(one).unwrap().common_name.unwrap()).collect();
         assert_eq!(chain, ["leaf", "middle"], "{encryption:?}");
-        assert!(contents.key_pem.starts_with(b"-----BEGIN PRIVATE KEY-----\n"));
-        let _ = host.install(&contents.chain_pem, &contents.key_pem).unwrap();
+        assert!(contents.key_pem.starts_with("-----BEGIN PRIVATE KEY-----\n"));
+        host.install(&contents.chain_pem, &contents.key_pem).unwrap();
         assert_eq!(host.facts().common_name.as_deref(), Some("leaf"));
     }
     let (crt, key) = host.foreign("ec", &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
     let contents = pfx::read(&host.pfx(crt.to_str().unwrap(), key.to_str().unwrap(), &[]), "Пароль 1").unwrap();
-    let _ = host.install(&contents.chain_pem, &contents.key_pem).unwrap();
+    host.install(&contents.chain_pem, &contents.key_pem).unwrap();
     assert_eq!(host.facts().key, "ECDSA P-256");
 }
 

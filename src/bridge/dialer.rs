@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::failure::{Blame, Failure};
-use super::leg::{Ending, Leg};
 use super::resolver::Resolver;
 use crate::config::Settings;
 use crate::config::values::duration_text;
+use crate::leg::{Ending, Leg};
 use crate::tls::certificate::Facts;
 use crate::tls::explain::Cure;
 use crate::tls::outbound::{self, Connector, Failed, Outbound};

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use super::dialer::Dialer;
 use super::resolver::Resolver;
 use crate::config::{Name, Places, Settings};
@@ -98,14 +100,19 @@ impl Forwarder {
         Self::new(name.to_string(), settings, pair, Source::Folder(folder), resolver)
     }
 
-    /// Takes a changed certificate over as long as the process lives; a bad one leaves the old in force.
+    /// Takes a changed certificate over as long as the process lives, at once on SIGHUP; a bad one
+    /// leaves the old in force.
     pub async fn follow_identity(&self) {
         let Source::Folder(folder) = &self.source else { return };
+        let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
         let mut seen = stamp(folder);
         loop {
-            tokio::time::sleep(IDENTITY_CHECK).await;
+            let asked = tokio::select! {
+                _ = hangup.recv() => true,
+                () = tokio::time::sleep(IDENTITY_CHECK) => false,
+            };
             let now = stamp(folder);
-            if now == seen {
+            if now == seen && !asked {
                 continue;
             }
             seen = now;
@@ -114,7 +121,7 @@ impl Forwarder {
                 self.listener.replace(pair)?;
                 Ok(until)
             }) {
-                Ok(until) => tracing::info!(forwarder = self.name, %until, "certificate renewed"),
+                Ok(until) => tracing::info!(forwarder = self.name, %until, "certificate loaded"),
                 Err(error) => tracing::error!(
                     forwarder = self.name,
                     "certificate changed on disk, but {error}; still using the old one"

@@ -99,7 +99,7 @@ impl Pause {
     async fn after(&mut self, name: &str, error: &io::Error) {
         if self.told.is_none_or(|told| told.elapsed() > Duration::from_secs(60)) {
             self.told = Some(tokio::time::Instant::now());
-            let cause = crate::tls::explain::io_text(error);
+            let cause = crate::words::of(error);
             tracing::error!(
                 forwarder = %name,
                 hint = "raise LimitNOFILE= of the unit, or find what holds so many connections",

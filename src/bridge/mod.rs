@@ -5,11 +5,9 @@
 pub mod dialer;
 pub mod failure;
 pub mod forwarder;
-pub mod leg;
 pub mod listener;
 pub mod relay;
 pub mod resolver;
 pub mod session;
-pub mod socket;
 
 pub use forwarder::Forwarder;

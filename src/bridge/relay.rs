@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-use super::leg::{Ending, Fill, Leg};
+use crate::leg::{Ending, Fill, Leg};
 
 /// How long silence may last.
 #[derive(Clone, Copy, Debug)]
@@ -294,5 +294,181 @@ impl Relay {
         let lost = || (Side::Client, End::Failed(io::ErrorKind::BrokenPipe.into()));
         let (by, end) = self.first.take().unwrap_or_else(lost);
         Outcome { up: self.up.moved, down: self.down.moved, by, end }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    /// A leg that plays a script and remembers what it was given.
+    #[derive(Default)]
+    struct Scripted {
+        fills: VecDeque<Step>,
+        /// How much a write takes at most; 0: it fails.
+        takes: usize,
+        given: Vec<u8>,
+        ended: Option<Ending>,
+    }
+
+    enum Step {
+        Bytes(Vec<u8>),
+        Pause,
+        End(Ending),
+        Fail,
+    }
+
+    impl Scripted {
+        fn saying(fills: impl IntoIterator<Item = Step>) -> Self {
+            Self { fills: fills.into_iter().collect(), takes: usize::MAX, ..Self::default() }
+        }
+
+        fn taking(mut self, count: usize) -> Self {
+            self.takes = count;
+            self
+        }
+    }
+
+    impl Leg for Scripted {
+        fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<Fill>> {
+            match self.fills.pop_front() {
+                Some(Step::Bytes(bytes)) => {
+                    let count = bytes.len().min(buffer.len());
+                    buffer[..count].copy_from_slice(&bytes[..count]);
+                    if count < bytes.len() {
+                        self.fills.push_front(Step::Bytes(bytes[count..].to_vec()));
+                    }
+                    Poll::Ready(Ok(Fill::Bytes(count)))
+                }
+                Some(Step::Pause) => {
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                Some(Step::End(how)) => {
+                    self.fills.push_front(Step::End(how));
+                    Poll::Ready(Ok(Fill::Ended(how)))
+                }
+                Some(Step::Fail) => Poll::Ready(Err(io::Error::other("bad record"))),
+                None => Poll::Pending,
+            }
+        }
+
+        fn poll_write(&mut self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            assert!(!bytes.is_empty() && self.ended.is_none(), "nothing is written after the end, nor nothing at all");
+            if self.takes == 0 {
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            }
+            let count = bytes.len().min(self.takes);
+            self.given.extend_from_slice(&bytes[..count]);
+            Poll::Ready(Ok(count))
+        }
+
+        fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_end(&mut self, _: &mut Context<'_>, how: Ending) -> Poll<io::Result<()>> {
+            self.ended = Some(how);
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_linger(&mut self, _: &mut Context<'_>) -> Poll<()> {
+            Poll::Ready(())
+        }
+    }
+
+    use Ending::{CloseNotify, Fin, Reset};
+    use Step::{Bytes, End as Ends, Fail, Pause};
+
+    const PATIENCE: Patience =
+        Patience { open: None, half_closed: Duration::from_millis(50), linger: Duration::from_millis(50) };
+
+    fn bytes(text: &str) -> Step {
+        Bytes(text.as_bytes().to_vec())
+    }
+
+    async fn relayed(mut client: Scripted, mut target: Scripted) -> (Outcome, Scripted, Scripted) {
+        let outcome = run(&mut client, &mut target, PATIENCE).await;
+        (outcome, client, target)
+    }
+
+    #[tokio::test]
+    async fn a_reply_after_a_half_close_arrives_whole() {
+        let client = Scripted::saying([bytes("request"), Ends(CloseNotify)]);
+        let target = Scripted::saying([Pause, Pause, bytes("late "), Pause, bytes("reply"), Ends(CloseNotify)]);
+        let (outcome, client, target) = relayed(client, target).await;
+        assert_eq!((target.given.as_slice(), target.ended), (&b"request"[..], Some(CloseNotify)));
+        assert_eq!((client.given.as_slice(), client.ended), (&b"late reply"[..], Some(CloseNotify)));
+        assert_eq!((outcome.up, outcome.down, outcome.by), (7, 10, Side::Client));
+        assert!(matches!(outcome.end, End::Peer(CloseNotify)));
+    }
+
+    #[tokio::test]
+    async fn every_ending_is_passed_on_as_it_came_after_the_last_byte() {
+        for how in [CloseNotify, Fin, Reset] {
+            let client = Scripted::saying([Pause, Pause, Pause, Ends(CloseNotify)]).taking(3);
+            let target = Scripted::saying([bytes("some bytes"), Ends(how)]);
+            let (outcome, client, _) = relayed(client, target).await;
+            assert_eq!((client.given.as_slice(), client.ended), (&b"some bytes"[..], Some(how)), "{how:?}");
+            assert!(matches!(outcome.end, End::Peer(seen) if seen == how), "{how:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_broken_record_never_becomes_a_clean_end() {
+        let target = Scripted::saying([bytes("half an ans"), Fail]);
+        let (outcome, client, _) = relayed(Scripted::saying([]), target).await;
+        assert_eq!((client.given.as_slice(), client.ended), (&b"half an ans"[..], Some(Reset)));
+        assert!(matches!(outcome.end, End::Failed(_)));
+        assert_eq!(outcome.by, Side::Target);
+    }
+
+    #[tokio::test]
+    async fn an_answer_outlives_a_target_that_takes_no_more() {
+        let client = Scripted::saying([bytes("a long upload"), bytes("more"), Pause, Ends(CloseNotify)]);
+        let target = Scripted::saying([Pause, Pause, bytes("401"), Ends(CloseNotify)]).taking(0);
+        let (outcome, client, target) = relayed(client, target).await;
+        assert_eq!((client.given.as_slice(), client.ended), (&b"401"[..], Some(CloseNotify)));
+        assert_eq!((outcome.up, target.given.len()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_gone_frees_the_target_at_once() {
+        for client in [Scripted::saying([Ends(Reset)]), Scripted::saying([]).taking(0), Scripted::saying([Fail])] {
+            let target = Scripted::saying([Pause, bytes("an event nobody hears")]);
+            let (_, _, target) = relayed(client, target).await;
+            assert_eq!(target.ended, Some(Reset));
+        }
+    }
+
+    #[tokio::test]
+    async fn silence_after_a_half_close_is_cut_and_told() {
+        let (outcome, client, target) =
+            relayed(Scripted::saying([Ends(CloseNotify)]), Scripted::saying([bytes("part")])).await;
+        assert!(matches!(outcome.end, End::Silent(_)));
+        assert_eq!(outcome.by, Side::Bridge);
+        assert_eq!((client.ended, target.ended), (Some(Reset), Some(CloseNotify)));
+    }
+
+    #[tokio::test]
+    async fn silence_of_an_open_connection_is_never_cut_by_default() {
+        let long = tokio::time::timeout(
+            PATIENCE.half_closed * 4,
+            relayed(Scripted::saying([bytes("a request")]), Scripted::saying([bytes("a stream")])),
+        );
+        assert!(long.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn megabytes_cross_both_ways_in_any_portion() {
+        let pattern = |seed: usize| {
+            (0..3 << 20).map(|at: usize| u8::try_from((at * 31 + seed) % 251).unwrap()).collect::<Vec<u8>>()
+        };
+        let client = Scripted::saying([Bytes(pattern(1)), Ends(CloseNotify)]).taking(1000);
+        let target = Scripted::saying([Bytes(pattern(2)), Ends(CloseNotify)]).taking(16_411);
+        let (_, client, target) = relayed(client, target).await;
+        assert!(target.given == pattern(1) && client.given == pattern(2));
     }
 }

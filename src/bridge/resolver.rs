@@ -16,7 +16,7 @@ use tokio::time::{Duration, Instant, timeout_at};
 
 use super::failure::{Blame, Failure};
 use crate::config::values::{Host, Target};
-use crate::tls::explain::io_text;
+use crate::words;
 
 type Answer = Option<Result<Arc<[IpAddr]>, String>>;
 
@@ -86,8 +86,11 @@ impl Resolver {
         })?;
         let addresses = addresses.map_err(|cause| failed("look-up", cause, Some("is the name right?")))?;
         let addresses: Vec<SocketAddr> = addresses.iter().map(|ip| SocketAddr::new(*ip, target.port)).collect();
-        let attempt = connect_any(&addresses, deadline, &seconds).await;
-        attempt.map_err(|cause| failed("connect", cause, None))
+        match connect_any(&addresses, deadline, &seconds).await {
+            Ok(connected) => Ok(connected),
+            Err(Refused::Ours(cause)) => Err(Failure { blame: Blame::Bridge, ..failed("connect", cause, None) }),
+            Err(Refused::Theirs(cause)) => Err(failed("connect", cause, None)),
+        }
     }
 }
 
@@ -104,13 +107,24 @@ async fn look_up(name: &str) -> Result<Arc<[IpAddr]>, String> {
 /// The resolver's words without the standard library's preface.
 fn look_up_text(error: &io::Error) -> String {
     let text = error.to_string();
-    let text = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+    words::lower(text.strip_prefix("failed to lookup address information: ").unwrap_or(&text))
+}
+
+/// Why no address could be connected to.
+enum Refused {
+    /// The way to the target, or the target.
+    Theirs(String),
+    /// This machine is short of descriptors, ports or memory.
+    Ours(String),
+}
+
+fn is_ours(error: &io::Error) -> bool {
+    use nix::libc::{EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM};
+    error.raw_os_error().is_some_and(|code| [EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM].contains(&code))
 }
 
 /// Connects to whichever address answers first, each given a head start over the next.
-async fn connect_any(addresses: &[SocketAddr], deadline: Instant, limit: &str) -> Result<TcpStream, String> {
+async fn connect_any(addresses: &[SocketAddr], deadline: Instant, limit: &str) -> Result<TcpStream, Refused> {
     let mut waiting = addresses.iter();
     let mut attempts = JoinSet::new();
     let mut failures: Vec<(SocketAddr, String)> = Vec::new();
@@ -121,16 +135,17 @@ async fn connect_any(addresses: &[SocketAddr], deadline: Instant, limit: &str) -
         let pause = if waiting.len() > 0 { deadline.min(Instant::now() + STAGGER) } else { deadline };
         match timeout_at(pause, attempts.join_next()).await {
             Ok(Some(Ok((_, Ok(connected))))) => return Ok(connected),
-            Ok(Some(Ok((address, Err(error))))) => failures.push((address, io_text(&error))),
+            Ok(Some(Ok((_, Err(error))))) if is_ours(&error) => return Err(Refused::Ours(words::of(&error))),
+            Ok(Some(Ok((address, Err(error))))) => failures.push((address, words::of(&error))),
             Ok(Some(Err(_))) => {}
-            Ok(None) if waiting.len() == 0 => return Err(told(&failures, addresses)),
+            Ok(None) if waiting.len() == 0 => return Err(Refused::Theirs(told(&failures, addresses))),
             Ok(None) => {}
             Err(_) if Instant::now() < deadline => {}
             Err(_) => {
                 let silent = addresses.iter().filter(|address| !failures.iter().any(|(failed, _)| failed == *address));
                 let silent: Vec<_> = silent.map(|address| (*address, format!("no answer within {limit}"))).collect();
                 failures.extend(silent);
-                return Err(told(&failures, addresses));
+                return Err(Refused::Theirs(told(&failures, addresses)));
             }
         }
     }

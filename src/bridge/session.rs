@@ -106,7 +106,7 @@ fn log_outcome(
 ) {
     let end = match &outcome.end {
         End::Peer(how) => how.word().to_owned(),
-        End::Failed(error) => format!("\"{}\"", crate::tls::explain::io_text(error)),
+        End::Failed(error) => format!("\"{}\"", crate::words::of(error)),
         End::Silent(limit) => format!("\"silent for {}\"", duration_text(*limit)),
     };
     let by = match outcome.by {

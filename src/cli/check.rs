@@ -149,7 +149,7 @@ impl Walk<'_> {
         };
         let address = self.settings.listen.from_here();
         if let Err(error) = tokio::net::TcpStream::connect(address).await {
-            let text = format!("{address}: connect: {}", crate::tls::explain::io_text(&error));
+            let text = format!("{address}: connect: {}", crate::words::of(&error));
             let hint = format!("systemctl status ewsbridge@{}    or: ewsbridge run {}", self.name, self.name);
             return self.note("listener.tcp", Word::Fail, text, Some(hint));
         }

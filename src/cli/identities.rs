@@ -40,8 +40,7 @@ pub(super) fn make(
             let bytes = std::fs::read(&file.file).map_err(store::Error::io(&file.file, "read"))?;
             let contents = pfx::read(&bytes, &file.password)
                 .map_err(|error| Failed::new(format!("{}: {error}", file.file.display())))?;
-            let _placed =
-                identity::install(places, name, &contents.chain_pem, &contents.key_pem, group).map_err(own)?;
+            identity::install(places, name, &contents.chain_pem, &contents.key_pem, group).map_err(own)?;
             format!("taken from {}", file.file.display())
         }
         (None, None) => {
@@ -49,9 +48,7 @@ pub(super) fn make(
             let host = names.first().map_or("this host", String::as_str);
             let (authority, _) = identity::Authority::load_or_create(places, host, now).map_err(own)?;
             let issued = authority.issue(&names, now).map_err(own)?;
-            let _placed =
-                identity::install(places, name, issued.chain_pem.as_bytes(), issued.key_pem.as_bytes(), group)
-                    .map_err(own)?;
+            identity::install(places, name, &issued.chain_pem, &issued.key_pem, group).map_err(own)?;
             "renewed by itself".to_owned()
         }
     };
@@ -94,10 +91,10 @@ pub(super) fn renew(
     if let Some((cert, key)) = &settings.foreign {
         let taken = identity::adopt(places, name, cert, key, group).map_err(own)?;
         return Ok(match taken {
-            identity::Adoption::Unchanged(_) => format!("{} has not changed", cert.display()),
-            identity::Adoption::Adopted(facts, _) => {
+            identity::Renewal::Renewed(facts) => {
                 format!("{} taken over, to {}", cert.display(), facts.not_after.date())
             }
+            _ => format!("{} has not changed", cert.display()),
         });
     }
     let renewed = identity::renew(places, name, &names(settings), force, OffsetDateTime::now_utc()).map_err(own)?;

@@ -175,7 +175,7 @@ fn serve(forwarders: Vec<Forwarder>) -> Done {
 /// The system's, with the cure.
 pub(super) fn bind(name: &str, listen: Listen) -> Result<std::net::TcpListener, Failed> {
     listener::bind(listen).map_err(|(address, error)| {
-        let cause = crate::tls::explain::io_text(&error);
+        let cause = crate::words::of(&error);
         let failed = Failed::new(format!("{name}: listen on {address}: {cause}"));
         match error.kind() {
             std::io::ErrorKind::PermissionDenied if address.port() < 1024 => {

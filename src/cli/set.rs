@@ -9,7 +9,7 @@ use super::{Done, add, identities};
 use crate::bridge::dialer::Dialer;
 use crate::bridge::resolver::Resolver;
 use crate::config::draft::edited;
-use crate::config::settings::{KEYS, Key};
+use crate::config::settings::{KEYS, Key, Trust};
 use crate::config::{Name, Places, Settings, file, store};
 use crate::service::{self, units};
 
@@ -36,14 +36,7 @@ impl Set {
         add::require_rights(places)?;
         let _lock = super::lock(places)?;
         let old = store::read_text(places, &name)?;
-        let mut changes: Vec<_> = self.changes.iter().map(|change| parsed(change)).collect::<Result<_, _>>()?;
-        let ca = changes.iter_mut().find_map(|(key, value)| value.as_mut().filter(|_| key.name == "ca"));
-        if let Some(value) = ca {
-            let group = service::group_of_service().filter(|_| places.are_system());
-            let given = std::path::absolute(value.as_str().unwrap_or_default()).map_err(Failed::new)?;
-            crate::tls::certificate::read_pem_chain(&given).map_err(Failed::new)?;
-            *value = identities::adopt_authorities(places, &name, &given, group)?.display().to_string().into();
-        }
+        let changes: Vec<_> = self.changes.iter().map(|change| parsed(change)).collect::<Result<_, _>>()?;
         let path = places.forwarder(&name);
         let new = edited(&old, &path, changes.iter().map(|(key, value)| (key.name, value.clone())))?;
         if new == old {
@@ -66,6 +59,13 @@ impl Set {
     fn apply(&self, places: &Places, name: &Name, old: &str, new: &str, settings: &Settings) -> Done {
         let group = service::group_of_service().filter(|_| places.are_system());
         let path = places.forwarder(name);
+        let new = &match &settings.trust {
+            Trust::Ca(file, _) => {
+                let copy = identities::adopt_authorities(places, name, file, group)?.display().to_string();
+                edited(new, &path, [("ca", Some(copy.into()))])?
+            }
+            _ => new.to_owned(),
+        };
         if self.changes.iter().any(|change| ["san=", "cert=", "key="].iter().any(|key| change.starts_with(key))) {
             let made = identities::make(places, name, settings, None, group)?;
             step(Word::Ok, format!("own certificate: {}; {}", made.facts.names_text(), made.origin));

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::file::{self, Invalid};
 use super::{Name, Places, Settings};
+use crate::words;
 
 /// What can go wrong with a forwarder's file.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +24,7 @@ pub enum Error {
     #[error(transparent)]
     Invalid(#[from] Invalid),
     /// The system refuses.
-    #[error("{}: {action}: {source}", .path.display())]
+    #[error("{}: {action}: {}", .path.display(), words::of(source))]
     Io {
         /// The file or folder.
         path: PathBuf,

@@ -12,6 +12,8 @@ use std::process::{Command, Output, Stdio};
 
 use nix::unistd::{Gid, Group, Uid};
 
+use crate::words;
+
 mod account;
 pub mod install;
 pub mod notify;
@@ -29,7 +31,7 @@ pub enum Error {
     #[error("{0}: permission denied")]
     NotRoot(&'static str),
     /// A file or folder could not be read, written or given away.
-    #[error("{}: {what}: {cause}", .thing.display())]
+    #[error("{}: {what}: {}", .thing.display(), words::of(.cause))]
     File {
         /// The file or folder.
         thing: PathBuf,
@@ -204,7 +206,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("none/file");
         let error = write_whole(&path, b"", 0o644).expect_err("it fails");
-        assert_eq!(error.to_string(), format!("{}: write: No such file or directory (os error 2)", path.display()));
+        assert_eq!(error.to_string(), format!("{}: write: no such file or directory", path.display()));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use time::OffsetDateTime;
 
 use super::library;
 use crate::config::Fingerprint;
+use crate::words;
 
 /// What is worth knowing about a certificate. All texts are safe to print.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +54,7 @@ pub struct Facts {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file can't be read.
-    #[error("{}: read: {}", path.display(), cause(source))]
+    #[error("{}: read: {}", path.display(), words::of(source))]
     Read {
         /// The file.
         path: PathBuf,
@@ -183,19 +184,6 @@ fn what_is_it(bytes: &[u8]) -> &'static str {
         _ if has("BEGIN CERTIFICATE REQUEST") || has("BEGIN NEW CERTIFICATE REQUEST") => ", only a request for one",
         _ if has("BEGIN PKCS7") => ", but a PKCS #7 bundle; convert it with `openssl pkcs7 -print_certs`",
         _ => "",
-    }
-}
-
-/// An I/O error without its number: `permission denied`.
-pub(crate) fn cause(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "no such file".to_owned(),
-        _ => {
-            let text = error.to_string();
-            let text = text.split(" (os error").next().unwrap_or_default();
-            let mut letters = text.chars();
-            letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
-        }
     }
 }
 
@@ -445,7 +433,7 @@ mod tests {
         assert!(said(empty.as_bytes()).starts_with("x.pem: read certificate 2: "), "{}", said(empty.as_bytes()));
         assert!(said(b"0\x82not DER").starts_with("x.pem: read certificate 1: "));
         let missing = read_pem_chain(Path::new("/nonexistent/x.pem")).unwrap_err();
-        assert_eq!(missing.to_string(), "/nonexistent/x.pem: read: no such file");
+        assert_eq!(missing.to_string(), "/nonexistent/x.pem: read: no such file or directory");
         assert_eq!(read_pem_chain(Path::new("/")).unwrap_err().to_string(), "/: read: is a directory");
     }
 }

@@ -50,16 +50,8 @@ pub fn io(error: &io::Error) -> Explained {
     plain(match error.kind() {
         io::ErrorKind::ConnectionReset => "the server reset the connection".to_owned(),
         io::ErrorKind::BrokenPipe => "the server closed the connection".to_owned(),
-        _ => io_text(error),
+        _ => crate::words::of(error),
     })
-}
-
-/// An I/O error without Rust's "(os error N)".
-pub fn io_text(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or(&text);
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
 /// OpenSSL's reason codes (sslerr.h); alerts that we received are 1000 and the alert's number.
@@ -157,7 +149,7 @@ pub fn is_unexpected_eof(error: &ssl::Error) -> bool {
 /// OpenSSL's code and words, without its file names.
 pub fn openssl_text(error: &ssl::Error) -> String {
     if let Some(error) = error.io_error() {
-        return io_text(error);
+        return crate::words::of(error);
     }
     match error.ssl_error().and_then(|stack| stack.errors().first()) {
         Some(first) => format!("openssl {:08X} {}", first.code(), first.reason().unwrap_or("unknown reason")),

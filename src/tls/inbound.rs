@@ -16,10 +16,10 @@ use tokio::io::Interest;
 use tokio_rustls::LazyConfigAcceptor;
 
 use super::identity::Pair;
-use crate::bridge::leg::{Ending, Fill, Leg};
-use crate::bridge::socket::Socket;
 use crate::config::settings::Keepalive;
 use crate::config::values::Version;
+use crate::leg::socket::Socket;
+use crate::leg::{Ending, Fill, Leg};
 
 /// How a refused client is told: the alert that takes the ServerHello's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

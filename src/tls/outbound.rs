@@ -18,11 +18,11 @@ use tokio::net::TcpStream;
 use super::explain::{self, Explained};
 use super::trust::{self, Judge, Refusal, Voucher};
 use super::{inbound::is_reset, library};
-use crate::bridge::leg::{Ending, Fill, Leg};
-use crate::bridge::socket::Socket;
 use crate::config::Settings;
 use crate::config::settings::{Keepalive, weak_ciphers};
 use crate::config::values::Version;
+use crate::leg::socket::Socket;
+use crate::leg::{Ending, Fill, Leg};
 
 /// AES alone, ECDHE before RSA, no DHE: Schannel's DHE fails at random against other stacks
 /// (KB4557473) and has 1024 bits. Some old servers look at the first 64 suites only.

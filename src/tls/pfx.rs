@@ -13,9 +13,9 @@ use super::{certificate, library};
 #[derive(Clone, PartialEq, Eq)]
 pub struct Contents {
     /// The certificate of the key, then its intermediates, without the root.
-    pub chain_pem: Vec<u8>,
+    pub chain_pem: String,
     /// The private key as unencrypted PKCS #8.
-    pub key_pem: Vec<u8>,
+    pub key_pem: String,
 }
 
 /// Why a PFX file can't be used. The texts leave the file's name to the caller, who knows it.
@@ -67,7 +67,9 @@ pub fn read(bytes: &[u8], password: &str) -> Result<Contents, Error> {
     let key_pem = pkey.ok_or(Error::NoKey)?.private_key_to_pem_pkcs8().map_err(damaged)?;
     let chain = ordered(cert.ok_or(Error::NoCertificate)?, ca.into_iter().flatten().collect());
     let chain_pem = chain.iter().map(|one| one.to_pem()).collect::<Result<Vec<_>, _>>().map_err(damaged)?.concat();
-    Ok(Contents { chain_pem, key_pem })
+    // PEM is ASCII.
+    let text = |pem: Vec<u8>| String::from_utf8_lossy(&pem).into_owned();
+    Ok(Contents { chain_pem: text(chain_pem), key_pem: text(key_pem) })
 }
 
 /// The chain from the leaf upwards. What doesn't lead on is dropped, and so is the root: a client

@@ -70,7 +70,7 @@ pub async fn visit(
 ) -> Result<Seen, String> {
     let visit = async {
         let began = Instant::now();
-        let tcp = TcpStream::connect(address).await.map_err(|error| super::explain::io_text(&error))?;
+        let tcp = TcpStream::connect(address).await.map_err(|error| crate::words::of(&error))?;
         let ssl = prepared(anchor, name).map_err(|error| error.to_string())?;
         let mut stream = tokio_openssl::SslStream::new(ssl, tcp).map_err(|error| error.to_string())?;
         let shaken = std::pin::Pin::new(&mut stream).connect().await;
@@ -181,7 +181,7 @@ pub async fn ordinary_client(
             .add_root_certificate(authority)
             .build()
             .map_err(|error| error.to_string())?;
-        let tcp = TcpStream::connect(address).await.map_err(|error| super::explain::io_text(&error))?;
+        let tcp = TcpStream::connect(address).await.map_err(|error| crate::words::of(&error))?;
         let name = match name {
             Host::Address(address) => address.to_string(),
             Host::Name(name) => name.clone(),

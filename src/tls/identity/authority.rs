@@ -7,13 +7,13 @@ use std::{fs, io};
 
 use openssl::x509::X509;
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PublicKeyData,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PublicKeyData,
 };
 use time::{Duration, OffsetDateTime};
 
-use super::files::{Content, Made};
-use super::{Error, Pair, names};
+use super::files::{self, Content};
+use super::{Error, names};
 use crate::config::Places;
 use crate::tls::certificate::{self, Facts};
 
@@ -34,24 +34,28 @@ pub struct Issued {
 }
 
 impl Authority {
-    /// Loads the CA, or makes it if there is none at all. `host` goes into a new one's name.
+    /// Loads the CA, or makes it if there is none at all, and gives back whether it did. `host` goes into a new one's name.
     ///
     /// # Errors
     /// As [`Authority::load`] if one of its files exists, [`Error::Io`] if it can't be written.
-    pub fn load_or_create(places: &Places, host: &str, now: OffsetDateTime) -> Result<(Self, Made), Error> {
-        let mut made = Made::default();
+    pub fn load_or_create(places: &Places, host: &str, now: OffsetDateTime) -> Result<(Self, bool), Error> {
         match Self::load(places) {
             Err(Error::NoAuthority(_)) => {}
-            other => return other.map(|authority| (authority, made)),
+            other => return other.map(|authority| (authority, false)),
         }
-        let created = create(places, host, now, &mut made).and_then(|()| Self::load(places));
-        match created {
-            Ok(authority) => Ok((authority, made)),
-            Err(error) => {
-                made.undo();
-                Err(error)
-            }
-        }
+        let (certificate, key) = draft(host, now)?;
+        files::folder(&places.state, None)?;
+        let files = [Content(CERTIFICATE, &certificate, 0o644), Content(KEY, &key, 0o600)];
+        // Not made means that another `ewsbridge add` was first: its CA is the one.
+        let made = files::fill(&places.authority(), 0o700, None, &files)?;
+        Ok((Self::load(places)?, made))
+    }
+
+    /// A CA that is written nowhere, with its certificate for the clients.
+    pub(super) fn in_memory(host: &str, now: OffsetDateTime) -> Result<(Self, String), Error> {
+        let (certificate, key) = draft(host, now)?;
+        let folder = PathBuf::from("memory");
+        Ok((Self::parse(folder, certificate.as_bytes(), key.into_bytes())?, certificate))
     }
 
     /// Loads the CA with its key, which only root may.
@@ -62,16 +66,24 @@ impl Authority {
     pub fn load(places: &Places) -> Result<Self, Error> {
         let folder = places.authority();
         let (certificate_path, key_path) = (folder.join(CERTIFICATE), folder.join(KEY));
-        let (certificate, key) = match (read(&certificate_path)?, read(&key_path)?) {
+        let look = || Ok::<_, Error>((read(&certificate_path)?, read(&key_path)?));
+        let (certificate, key) = match look()? {
+            // The folder may have appeared between the two looks; it appears whole, so the next one tells.
+            (None, Some(_)) => look()?,
+            found => found,
+        };
+        let (certificate, key) = match (certificate, key) {
             (Some(certificate), Some(key)) => (certificate, key),
             (None, None) => return Err(Error::NoAuthority(folder)),
-            (certificate, _) => {
-                let missing = if certificate.is_none() { CERTIFICATE } else { KEY };
-                return Err(Error::HalfAuthority { folder, missing });
-            }
+            (None, _) => return Err(Error::HalfAuthority { folder, missing: CERTIFICATE }),
+            (_, None) => return Err(Error::HalfAuthority { folder, missing: KEY }),
         };
-        let certificate = first(&certificate, &certificate_path)?;
-        let failed = |cause: String| Error::Key { path: key_path.clone(), cause };
+        Self::parse(folder, &certificate, key)
+    }
+
+    fn parse(folder: PathBuf, certificate: &[u8], key: Vec<u8>) -> Result<Self, Error> {
+        let certificate = first(certificate, &folder.join(CERTIFICATE))?;
+        let failed = |cause: String| Error::Key { path: folder.join(KEY), cause };
         let key = String::from_utf8(key).map_err(|_| failed("not a PEM file".to_owned()))?;
         let key = KeyPair::from_pem(&key).map_err(|error| failed(error.to_string()))?;
         let public = certificate.public_key().and_then(|key| key.public_key_to_der());
@@ -88,8 +100,7 @@ impl Authority {
     /// [`Error::NoAuthority`] if there is none, or why it can't be read.
     pub fn certificate(places: &Places) -> Result<(X509, Facts), Error> {
         let path = places.authority().join(CERTIFICATE);
-        let bytes = read(&path)?.ok_or_else(|| Error::NoAuthority(places.authority()))?;
-        let certificate = first(&bytes, &path)?;
+        let certificate = first(&read(&path)?.ok_or_else(|| Error::NoAuthority(places.authority()))?, &path)?;
         let facts = Facts::of(&certificate)?;
         Ok((certificate, facts))
     }
@@ -128,46 +139,15 @@ impl Authority {
     }
 }
 
-/// A CA's certificate and its key, of which nothing is written yet.
-fn fresh(host: &str, now: OffsetDateTime) -> Result<(Certificate, KeyPair), Error> {
+/// A new CA's certificate and key.
+fn draft(host: &str, now: OffsetDateTime) -> Result<(String, String), Error> {
     let room = COMMON_NAME_MAX - COMMON_NAME.len();
     let host: String = host.chars().filter(char::is_ascii_graphic).take(room).collect();
     let mut authority = params(&format!("{COMMON_NAME}{host}"), LIFE, now);
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let key = KeyPair::generate()?;
-    Ok((authority.self_signed(&key)?, key))
-}
-
-/// An authority and a pair that live as long as this process: nothing is written.
-pub struct ForThisRun {
-    /// What is served.
-    pub pair: Pair,
-    /// What clients must trust.
-    pub authority_pem: String,
-}
-
-/// Makes a CA and a leaf for these names, in memory alone.
-///
-/// # Errors
-/// As [`Authority::issue`].
-pub fn for_this_run(names: &[String], now: OffsetDateTime) -> Result<ForThisRun, Error> {
-    let (certificate, key) = fresh("a run without a file", now)?;
-    let facts = Facts::of_der(certificate.der())?;
-    let issuer = Issuer::from_ca_cert_der(certificate.der(), key)?;
-    let issued = Authority { folder: PathBuf::new(), facts, issuer }.issue(names, now)?;
-    let origin = Path::new("certificate of this run");
-    let pair = super::check(issued.chain_pem.as_bytes(), issued.key_pem.as_bytes(), origin, origin)?;
-    Ok(ForThisRun { pair, authority_pem: certificate.pem() })
-}
-
-fn create(places: &Places, host: &str, now: OffsetDateTime, made: &mut Made) -> Result<(), Error> {
-    let (certificate, key) = fresh(host, now)?;
-    let (certificate, key) = (certificate.pem(), key.serialize_pem());
-    made.folder(&places.state, None)?;
-    let files = [Content(CERTIFICATE, certificate.as_bytes(), 0o644), Content(KEY, key.as_bytes(), 0o600)];
-    // Not made means that another `ewsbridge add` was first: its CA is the one.
-    made.fill(&places.authority(), 0o700, None, &files).map(|_| ())
+    Ok((authority.self_signed(&key)?.pem(), key.serialize_pem()))
 }
 
 /// What both kinds share. The serial number is rcgen's: 20 octets, positive, the hash of a fresh public key.

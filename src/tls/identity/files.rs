@@ -3,90 +3,52 @@
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::unistd::Gid;
 use tempfile::NamedTempFile;
 
 use super::Error;
 
-/// What a step has made, so that a later failure can take it back and leave the tree as it was.
-#[must_use]
-#[derive(Debug, Default)]
-pub struct Made {
-    /// Folders that only hold others, outermost first.
-    parents: Vec<PathBuf>,
-    /// The folder with the files.
-    filled: Option<PathBuf>,
+/// A file to be written: its name, contents and mode.
+pub(super) struct Content<'a>(pub(super) &'static str, pub(super) &'a str, pub(super) u32);
+
+/// Makes a folder and those above it that are missing, or only gives it to the group.
+pub(super) fn folder(path: &Path, group: Option<Gid>) -> Result<(), Error> {
+    let named = |above: &&Path| !above.as_os_str().is_empty() && !above.exists();
+    let missing: Vec<&Path> = path.ancestors().take_while(named).collect();
+    for path in missing.into_iter().rev() {
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            made => {
+                made.and_then(|()| own(path, FOLDER_MODE, group)).map_err(|error| Error::io(path, "make", error))?
+            }
+        }
+    }
+    give(path, group).map_err(|error| Error::io(path, "set the group", error))
 }
 
-/// A file to be written: its name, contents and mode.
-pub(super) struct Content<'a>(pub(super) &'static str, pub(super) &'a [u8], pub(super) u32);
-
-impl Made {
-    /// Whether nothing new was made: it existed already, and was at most replaced.
-    pub fn nothing(&self) -> bool {
-        self.filled.is_none()
-    }
-
-    /// Removes what was made; a parent that others have put something into stays.
-    pub fn undo(self) {
-        if let Some(filled) = &self.filled {
-            let _ = fs::remove_dir_all(filled);
+/// Makes a folder with its files in one step, by renaming. Gives back whether it did: an existing one stays.
+pub(super) fn fill(path: &Path, mode: u32, group: Option<Gid>, files: &[Content<'_>]) -> Result<bool, Error> {
+    let failed = |error| Error::io(path, "write", error);
+    let parent = path.parent().unwrap_or(Path::new("."));
+    // Dropped, it removes the draft, which is gone by then if all went well.
+    let draft = tempfile::Builder::new().prefix(".new-").tempdir_in(parent).map_err(failed)?;
+    replace(draft.path(), group, files).and_then(|()| own(draft.path(), mode, group)).map_err(failed)?;
+    match fs::rename(draft.path(), path) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {
+            Ok(false)
         }
-        for parent in self.parents.iter().rev() {
-            let _ = fs::remove_dir(parent);
-        }
-    }
-
-    /// Makes a folder and those above it that are missing, or only gives it to the group.
-    pub(super) fn folder(&mut self, path: &Path, group: Option<Gid>) -> Result<(), Error> {
-        let missing: Vec<&Path> =
-            path.ancestors().take_while(|above| !above.as_os_str().is_empty() && !above.exists()).collect();
-        for path in missing.into_iter().rev() {
-            match DirBuilder::new().mode(0o700).create(path) {
-                Ok(()) => self.parents.push(path.to_owned()),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                Err(error) => return Err(Error::io(path, "make the folder", error)),
-            }
-            own(path, FOLDER_MODE, group).map_err(|error| Error::io(path, "set owner and mode", error))?;
-        }
-        give(path, group).map_err(|error| Error::io(path, "set the group", error))
-    }
-
-    /// Makes a folder with its files in one step, by renaming. Gives back whether it did: an existing one stays.
-    pub(super) fn fill(
-        &mut self,
-        path: &Path,
-        mode: u32,
-        group: Option<Gid>,
-        files: &[Content<'_>],
-    ) -> Result<bool, Error> {
-        let failed = |error| Error::io(path, "write", error);
-        let parent = path.parent().unwrap_or(Path::new("."));
-        let draft = tempfile::Builder::new().prefix(".new-").tempdir_in(parent).map_err(failed)?;
-        replace(draft.path(), group, files).map_err(failed)?;
-        own(draft.path(), mode, group).map_err(failed)?;
-        match fs::rename(draft.path(), path) {
-            Ok(()) => {}
-            Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {
-                return Ok(false);
-            }
-            Err(error) => return Err(failed(error)),
-        }
-        let _ = draft.keep();
-        self.filled = Some(path.to_owned());
-        sync(parent).map_err(failed)?;
-        Ok(true)
+        renamed => renamed.and_then(|()| sync(parent)).map(|()| true).map_err(failed),
     }
 }
 
 /// Replaces files of a folder, each at once: all are on the disk before the first takes its place.
 pub(super) fn replace(folder: &Path, group: Option<Gid>, files: &[Content<'_>]) -> io::Result<()> {
     let mut drafts = Vec::new();
-    for Content(name, bytes, mode) in files {
+    for Content(name, text, mode) in files {
         let mut draft = NamedTempFile::with_prefix_in(".new-", folder)?;
-        draft.write_all(bytes)?;
+        draft.write_all(text.as_bytes())?;
         if let Some(group) = group {
             fchown(draft.as_file(), None, Some(group.as_raw()))?;
         }

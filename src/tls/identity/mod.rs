@@ -23,13 +23,13 @@ use time::OffsetDateTime;
 
 use crate::config::{Name, Places};
 use crate::tls::certificate::{self, Facts};
+use crate::words;
 
 mod authority;
 mod files;
 mod names;
 
-pub use authority::{Authority, ForThisRun, Issued, for_this_run};
-pub use files::Made;
+pub use authority::{Authority, Issued};
 pub use names::{machine_names, normal};
 
 /// A certificate with its chain and its key, known to belong together and to be usable.
@@ -43,24 +43,24 @@ pub struct Pair {
     pub facts: Facts,
 }
 
-/// What [`renew`] did, with the facts of the certificate now served.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Renewal {
-    /// It has time left.
-    Unchanged(Facts),
-    /// A new one lies in its place.
-    Renewed(Facts),
-    /// It isn't from a local CA: its owner renews it.
-    Foreign(Facts),
+/// A pair that no file holds, and the CA that clients of this run must trust.
+#[derive(Debug)]
+pub struct ForThisRun {
+    /// The pair.
+    pub pair: Pair,
+    /// The CA's certificate; its key is forgotten at once.
+    pub authority_pem: String,
 }
 
-/// What [`adopt`] did, with the facts of the certificate now served.
-#[derive(Debug)]
-pub enum Adoption {
-    /// The same pair was there.
+/// What [`renew`] or [`adopt`] did, with the facts of the certificate now served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// It has time left, or is the same as before.
     Unchanged(Facts),
-    /// It was put in place.
-    Adopted(Facts, Made),
+    /// Another one lies in its place.
+    Renewed(Facts),
+    /// It isn't from a local CA, so [`renew`] left it alone: its owner brings the next one.
+    Foreign(Facts),
 }
 
 /// Why an identity can't be made, read or kept.
@@ -70,7 +70,7 @@ pub enum Error {
     #[error(transparent)]
     Certificate(#[from] certificate::Error),
     /// A file or folder can't be read or written.
-    #[error("{}: {what}: {}", path.display(), certificate::cause(source))]
+    #[error("{}: {what}: {}", path.display(), words::of(source))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -170,7 +170,7 @@ impl Error {
 
 /// Reads the pair of a forwarder's folder ([`Places::identity`]), and looks again while a writer is between its two renames.
 ///
-/// Blocks for at most 50 ms, and only if the files don't match.
+/// Blocks for at most 100 ms, and only if the files don't match.
 ///
 /// # Errors
 /// Every reason why the pair can't be served, with the file it lies in.
@@ -200,22 +200,17 @@ pub fn read_pair(certificate: &Path, key: &Path) -> Result<Pair, Error> {
 ///
 /// # Errors
 /// Those of [`read`]; [`Error::Io`] if it can't be written. The old pair then stays.
-pub fn install(
-    places: &Places,
-    name: &Name,
-    chain_pem: &[u8],
-    key_pem: &[u8],
-    group: Option<Gid>,
-) -> Result<Made, Error> {
-    check(chain_pem, key_pem, Path::new("certificate"), Path::new("key"))?;
-    let mut made = Made::default();
-    match place(places, name, chain_pem, key_pem, group, &mut made) {
-        Ok(()) => Ok(made),
-        Err(error) => {
-            made.undo();
-            Err(error)
-        }
+pub fn install(places: &Places, name: &Name, chain_pem: &str, key_pem: &str, group: Option<Gid>) -> Result<(), Error> {
+    check(chain_pem.as_bytes(), key_pem.as_bytes(), Path::new("certificate"), Path::new("key"))?;
+    let folder = places.identity(name);
+    let files = [files::Content(KEY, key_pem, PAIR_MODE), files::Content(CERTIFICATE, chain_pem, PAIR_MODE)];
+    files::folder(&places.state, group)?;
+    files::folder(folder.parent().unwrap_or(&places.state), group)?;
+    if !folder.exists() && files::fill(&folder, files::FOLDER_MODE, group, &files)? {
+        return Ok(());
     }
+    let group = group.or_else(|| files::group_of(&folder));
+    files::replace(&folder, group, &files).map_err(|error| Error::io(&folder, "write", error))
 }
 
 /// Removes a forwarder's pair; harmless if there is none.
@@ -251,18 +246,18 @@ pub fn renew(
 ) -> Result<Renewal, Error> {
     let folder = places.identity(name);
     let leaf = certificate::read_pem_chain(&folder.join(CERTIFICATE))?.swap_remove(0);
-    let old = Facts::of(&leaf)?;
-    if !old.issuer_common_name.as_ref().is_some_and(|issuer| issuer.starts_with(authority::COMMON_NAME)) {
-        return Ok(Renewal::Foreign(old));
+    let facts = Facts::of(&leaf)?;
+    if !facts.issuer_common_name.as_ref().is_some_and(|issuer| issuer.starts_with(authority::COMMON_NAME)) {
+        return Ok(Renewal::Foreign(facts));
     }
     let (authority, _) = Authority::certificate(places)?;
     let current = authority.public_key().is_ok_and(|key| leaf.verify(&key).unwrap_or(false));
-    if !force && current && !renewal_due(&old, now) && read(&folder).is_ok() {
-        return Ok(Renewal::Unchanged(old));
+    if !force && current && !renewal_due(&facts, now) && read(&folder).is_ok() {
+        return Ok(Renewal::Unchanged(facts));
     }
-    let names = names::merged(old.names.into_iter().chain(names.iter().cloned()));
+    let names = names::merged(facts.names.into_iter().chain(names.iter().cloned()));
     let issued = Authority::load(places)?.issue(&names, now)?;
-    let _replaced = install(places, name, issued.chain_pem.as_bytes(), issued.key_pem.as_bytes(), None)?;
+    install(places, name, &issued.chain_pem, &issued.key_pem, None)?;
     Ok(Renewal::Renewed(read(&folder)?.facts))
 }
 
@@ -276,39 +271,31 @@ pub fn adopt(
     certificate: &Path,
     key: &Path,
     group: Option<Gid>,
-) -> Result<Adoption, Error> {
-    let pair = read_pair(certificate, key)?;
-    let encoded = |error: openssl::error::ErrorStack| Error::from(certificate::Error::from(error));
-    let chain = pair.chain.iter().map(|der| X509::from_der(der)?.to_pem()).collect::<Result<Vec<_>, _>>();
-    let chain = chain.map_err(encoded)?.concat();
-    let key = PKey::private_key_from_der(pair.key.secret_der()).and_then(|key| key.private_key_to_pem_pkcs8());
-    let key = key.map_err(encoded)?;
+) -> Result<Renewal, Error> {
+    let Pair { chain, key, facts } = read_pair(certificate, key)?;
+    let encoded = chain.iter().map(|der| X509::from_der(der)?.to_pem()).collect::<Result<Vec<_>, _>>();
+    let chain = encoded.map_err(certificate::Error::from)?.concat();
+    let key = PKey::private_key_from_der(key.secret_der()).and_then(|key| key.private_key_to_pem_pkcs8());
+    let key = key.map_err(certificate::Error::from)?;
     let folder = places.identity(name);
     let same = |file: &str, bytes: &[u8]| fs::read(folder.join(file)).is_ok_and(|old| old == bytes);
     if same(CERTIFICATE, &chain) && same(KEY, &key) {
-        return Ok(Adoption::Unchanged(pair.facts));
+        return Ok(Renewal::Unchanged(facts));
     }
-    let made = install(places, name, &chain, &key, group)?;
-    Ok(Adoption::Adopted(pair.facts, made))
+    install(places, name, &String::from_utf8_lossy(&chain), &String::from_utf8_lossy(&key), group)?;
+    Ok(Renewal::Renewed(facts))
 }
 
-fn place(
-    places: &Places,
-    name: &Name,
-    chain: &[u8],
-    key: &[u8],
-    group: Option<Gid>,
-    made: &mut Made,
-) -> Result<(), Error> {
-    let folder = places.identity(name);
-    let files = [files::Content(KEY, key, PAIR_MODE), files::Content(CERTIFICATE, chain, PAIR_MODE)];
-    made.folder(&places.state, group)?;
-    made.folder(folder.parent().unwrap_or(&places.state), group)?;
-    if !folder.exists() && made.fill(&folder, files::FOLDER_MODE, group, &files)? {
-        return Ok(());
-    }
-    let group = group.or_else(|| files::group_of(&folder));
-    files::replace(&folder, group, &files).map_err(|error| Error::io(&folder, "write", error))
+/// Makes a CA and a pair for these names that live as long as the process: nothing is written.
+///
+/// # Errors
+/// As [`Authority::issue`].
+pub fn for_this_run(names: &[String], now: OffsetDateTime) -> Result<ForThisRun, Error> {
+    let (authority, authority_pem) = Authority::in_memory("a run without a file", now)?;
+    let issued = authority.issue(names, now)?;
+    let origin = Path::new("certificate of this run");
+    let pair = check(issued.chain_pem.as_bytes(), issued.key_pem.as_bytes(), origin, origin)?;
+    Ok(ForThisRun { pair, authority_pem })
 }
 
 /// Everything that would keep rustls from serving the pair, or a client of today from accepting it.
@@ -359,5 +346,5 @@ const PAIR_MODE: u32 = 0o640;
 /// What browsers, OpenSSL's level 2 and aws-lc demand of RSA, in bits.
 const RSA_MIN: u32 = 2048;
 /// How often, and how far apart, a pair is read that doesn't match; a writer needs well under 1 ms between its renames.
-const LOOKS: u32 = 6;
+const LOOKS: u32 = 11;
 const LOOK_PAUSE: Duration = Duration::from_millis(10);

@@ -38,7 +38,7 @@ pub fn normal(text: &str) -> Result<String, Error> {
 
 /// This machine's names and addresses: the full name first, loopback last, each once, never empty.
 ///
-/// Takes at most [`LOOK_UP`] if the resolver is dead; then the full name is missing.
+/// Takes at most 2 s if the resolver is dead; then the full name is missing.
 pub fn machine_names() -> Vec<String> {
     let host = nix::unistd::gethostname().ok().and_then(|host| host.into_string().ok()).unwrap_or_default();
     let full = if host.contains('.') { None } else { canonical_name(&host) };

@@ -1,9 +1,11 @@
-//! One side of a connection, in the relay's own terms.
+//! One side of a connection, in the relay's own terms; what both the relay and TLS speak.
 //!
 //! `AsyncRead` and `AsyncWrite` can't say how a peer ended nor end in a chosen way, so nothing
 //! above the legs uses them. A leg is polled by one task alone, both directions from there: TLS may
 //! have to read before it can write and the other way round (renegotiation, key update), and a
 //! second task's waker would be lost.
+
+pub mod socket;
 
 use std::io;
 use std::task::{Context, Poll};
