@@ -264,8 +264,8 @@ pub(super) fn refuse_taken_port(places: &Places, name: &Name, listen: Listen) ->
 
 async fn dial(draft: &Draft) -> Result<Result<Dialed, Failure>, Failed> {
     let settings = Arc::new(draft.settings()?);
-    let dialer = Dialer::new(None, settings, Resolver::default()).map_err(forwarder::Error::from)?;
-    Ok(dialer.dial().await)
+    let dialer = Dialer::new(None, settings, Resolver::default()).map_err(forwarder::Error::from);
+    Ok(dialer.map_err(|error| Failed::from(error).typed())?.dial().await)
 }
 
 fn told(name: &Name, failure: &Failure) -> Failed {

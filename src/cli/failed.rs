@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::bridge::forwarder;
 use crate::config::file::Invalid;
 use crate::config::store;
+use crate::tls::outbound;
 
 /// The stable exit codes; README lists them.
 pub mod code {
@@ -56,6 +57,15 @@ impl Failed {
         self
     }
 
+    /// The same for settings that were typed: wrong usage, and named as flags.
+    pub fn typed(mut self) -> Self {
+        if self.code == code::CONFIG {
+            self.code = code::USAGE;
+            self.message = format!("--{}", self.message);
+        }
+        self
+    }
+
     /// The exit code.
     pub fn code(&self) -> u8 {
         self.code
@@ -98,6 +108,7 @@ impl From<store::Error> for Failed {
 impl From<forwarder::Error> for Failed {
     fn from(error: forwarder::Error) -> Self {
         let hint = error.hint();
-        Self::new(error).maybe_hint(hint)
+        let is_setting = matches!(error, forwarder::Error::Outbound(outbound::Error::Ciphers { .. }));
+        Self::with(if is_setting { code::CONFIG } else { code::FAILED }, error).maybe_hint(hint)
     }
 }

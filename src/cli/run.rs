@@ -148,7 +148,8 @@ impl Direct {
                 (made.pair, Some(made.authority_pem))
             }
         };
-        let forwarder = Forwarder::new("run".to_owned(), settings, pair, Source::Memory, Resolver::default())?;
+        let forwarder = Forwarder::new("run".to_owned(), settings, pair, Source::Memory, Resolver::default())
+            .map_err(|error| Failed::from(error).typed())?;
         if let Some(pem) = authority {
             eprintln!("clients must trust this authority, which lives as long as this run:");
             print!("{pem}");

@@ -52,7 +52,7 @@ impl Set {
         })?;
         add::refuse_taken_port(places, &name, settings.listen)?;
         Dialer::new(None, settings.clone().into(), Resolver::default())
-            .map_err(crate::bridge::forwarder::Error::from)?;
+            .map_err(|error| Failed::from(crate::bridge::forwarder::Error::from(error)).typed())?;
         self.apply(places, &name, &old, &new, &settings)
     }
 

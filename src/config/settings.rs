@@ -313,15 +313,15 @@ fn san(text: &str) -> Result<String, BadValue> {
 
 /// Cipher words that no forwarder may use, whatever else its list says.
 const NEVER: &[&str] =
-    &["NULL", "EXP", "ADH", "AECDH", "ANON", "SSLV2", "ALL", "COMPLEMENTOFALL", "MD2", "DES-CBC-SHA"];
+    &["NULL", "ENULL", "ANULL", "EXP", "EXPORT", "ADH", "AECDH", "SSLV2", "ALL", "COMPLEMENTOFALL", "MD2", "LOW"];
 
 /// Takes a list of OpenSSL cipher names; no strength rules, no never-acceptable suites.
 ///
 /// Whether OpenSSL knows the names is seen when the forwarder's context is built, at start.
 fn cipher_list(text: &str) -> Result<String, BadValue> {
     let text = text.trim();
-    if text.is_empty() {
-        return Err(BadValue("is empty; leave the key out for the default".into()));
+    if text.split([':', ',', ' ']).all(str::is_empty) {
+        return Err(BadValue("names no cipher; leave the key out for the default".into()));
     }
     for word in text.split([':', ',', ' ']).filter(|word| !word.is_empty()) {
         if word.starts_with('@') {
@@ -329,9 +329,9 @@ fn cipher_list(text: &str) -> Result<String, BadValue> {
         }
         let removes = word.starts_with(['!', '-']);
         let upper = word.trim_start_matches(['+', '!', '-']).to_ascii_uppercase();
-        let parts = upper.split(['+', '-']);
-        let forbidden = NEVER.contains(&upper.as_str()) || parts.into_iter().any(|part| NEVER.contains(&part));
-        if forbidden && !removes {
+        let parts: Vec<&str> = upper.split(['+', '-']).collect();
+        let is_single_des = parts.contains(&"DES") && !parts.contains(&"CBC3");
+        if !removes && (is_single_des || parts.iter().any(|part| NEVER.contains(part))) {
             return Err(BadValue(format!(
                 "'{word}' is never used: no encryption, no authentication or export strength"
             )));
@@ -343,12 +343,13 @@ fn cipher_list(text: &str) -> Result<String, BadValue> {
     Ok(text.to_owned())
 }
 
-/// The words of a cipher list that allow a broken cipher.
+/// The words of a cipher list that ask for a broken cipher: by its own name, or by that of its kind.
+///
+/// A word that means many ciphers never means a broken one.
 pub fn weak_ciphers(list: &str) -> Vec<&str> {
     let is_weak = |word: &&str| {
         let upper = word.to_ascii_uppercase();
-        !word.starts_with(['!', '-'])
-            && ["RC4", "3DES", "DES-CBC3", "MEDIUM", "LOW"].iter().any(|weak| upper.contains(weak))
+        !word.starts_with(['!', '-']) && ["RC4", "3DES", "DES-CBC3"].iter().any(|weak| upper.contains(weak))
     };
     list.split([':', ',', ' ']).filter(is_weak).collect()
 }

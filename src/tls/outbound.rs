@@ -164,7 +164,12 @@ fn set_ciphers(context: &mut SslContextBuilder, list: Option<&str>) -> Result<()
         return Ok(context.set_cipher_list(CIPHERS)?);
     };
     let unknown = |_| Error::Ciphers { list: list.to_owned(), version: library::version() };
-    context.set_cipher_list(&format!("{list}:!aNULL:!eNULL:!EXPORT")).map_err(unknown)
+    // Broken ones that were named stand last; a word that means many ciphers brings none in.
+    let weak = weak_ciphers(list);
+    let words = list.split([':', ',', ' ']).filter(|word| !word.is_empty());
+    let strong: Vec<&str> = words.filter(|word| !weak.contains(word)).collect();
+    let list = [strong, vec!["-RC4", "-3DES"], weak, vec!["!aNULL", "!eNULL", "!EXPORT", "!DES", "!LOW"]].concat();
+    context.set_cipher_list(&list.join(":")).map_err(unknown)
 }
 
 /// Why there is no TLS to the target.
