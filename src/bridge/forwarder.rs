@@ -1,6 +1,6 @@
 //! One forwarder, ready to serve: its settings and what all its connections share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -116,11 +116,7 @@ impl Forwarder {
                 continue;
             }
             seen = now;
-            match identity::read(folder).map_err(Error::from).and_then(|pair| {
-                let until = pair.facts.not_after.date();
-                self.listener.replace(pair)?;
-                Ok(until)
-            }) {
+            match self.load_identity(folder) {
                 Ok(until) => tracing::info!(forwarder = self.name, %until, "certificate loaded"),
                 Err(error) => tracing::error!(
                     forwarder = self.name,
@@ -129,10 +125,19 @@ impl Forwarder {
             }
         }
     }
+
+    /// Serves new connections with what the folder holds; gives back until when it is valid.
+    fn load_identity(&self, folder: &Path) -> Result<time::Date, Error> {
+        // Reading may wait for a writer that is between its two files.
+        let pair = tokio::task::block_in_place(|| identity::read(folder))?;
+        let until = pair.facts.not_after.date();
+        self.listener.replace(pair)?;
+        Ok(until)
+    }
 }
 
 /// What changes when one of the two files does.
-fn stamp(folder: &std::path::Path) -> [Option<(SystemTime, u64)>; 2] {
+fn stamp(folder: &Path) -> [Option<(SystemTime, u64)>; 2] {
     ["cert.pem", "key.pem"].map(|file| {
         let metadata = std::fs::metadata(folder.join(file)).ok()?;
         Some((metadata.modified().ok()?, metadata.len()))

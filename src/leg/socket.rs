@@ -14,10 +14,13 @@ pub struct Socket {
     tcp: TcpStream,
     /// How much a lingering close may still read and drop.
     linger_left: usize,
-    /// The peer's first bytes, which tell what it speaks if it isn't TLS.
-    first: [u8; 5],
+    /// The peer's first bytes, which tell what it speaks if it isn't TLS, or how old its TLS is.
+    first: [u8; FIRST],
     first_count: usize,
 }
+
+/// As many bytes as lead to the version in a ClientHello: record header, handshake header, version.
+pub const FIRST: usize = 11;
 
 /// What a lingering close reads at most before it gives up on the peer.
 const LINGER_BYTES: usize = 64 << 20;
@@ -34,7 +37,7 @@ impl Socket {
             .with_interval(keepalive.interval)
             .with_retries(keepalive.probes);
         SockRef::from(&tcp).set_tcp_keepalive(&probes)?;
-        Ok(Self { tcp, linger_left: LINGER_BYTES, first: [0; 5], first_count: 0 })
+        Ok(Self { tcp, linger_left: LINGER_BYTES, first: [0; FIRST], first_count: 0 })
     }
 
     /// The connection itself.
@@ -42,7 +45,7 @@ impl Socket {
         &self.tcp
     }
 
-    /// The first bytes that the peer has sent, at most five.
+    /// The first bytes that the peer has sent, at most [`FIRST`].
     pub fn first_bytes(&self) -> &[u8] {
         &self.first[..self.first_count]
     }

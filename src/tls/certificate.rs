@@ -107,7 +107,7 @@ impl Facts {
             signature: signature_text(certificate),
             fingerprint: Fingerprint(sha256.as_ref().try_into().map_err(|_| ErrorStack::get())?),
             thumbprint: certificate.digest(MessageDigest::sha1())?.iter().map(|byte| format!("{byte:02X}")).collect(),
-            self_signed: key.is_ok_and(|key| certificate.verify(&key).unwrap_or(false)),
+            self_signed: key.is_ok_and(|key| is_signed_by(certificate, &key)),
         })
     }
 
@@ -185,6 +185,16 @@ fn what_is_it(bytes: &[u8]) -> &'static str {
         _ if has("BEGIN PKCS7") => ", but a PKCS #7 bundle; convert it with `openssl pkcs7 -print_certs`",
         _ => "",
     }
+}
+
+/// Whether the certificate's signature was made with `key`.
+///
+/// A "no" leaves an error in OpenSSL's queue of this thread, and the next read on it, of whichever
+/// connection, would be taken for failed (SSL_get_error(3)); so the queue is emptied.
+pub(crate) fn is_signed_by(certificate: &X509Ref, key: &PKeyRef<Public>) -> bool {
+    let is = certificate.verify(key).unwrap_or(false);
+    drop(ErrorStack::get());
+    is
 }
 
 /// OpenSSL's reason, once, with its number.
@@ -336,6 +346,15 @@ mod tests {
         }
         builder.sign(&key, digest).unwrap();
         builder.build()
+    }
+
+    #[test]
+    fn a_signature_by_another_key_leaves_no_error_for_the_next_connection() {
+        let (one, other) =
+            (certificate("EXCH1", &[], MessageDigest::sha256()), certificate("EXCH2", &[], MessageDigest::sha256()));
+        assert!(is_signed_by(&one, &one.public_key().unwrap()));
+        assert!(!is_signed_by(&one, &other.public_key().unwrap()));
+        assert!(ErrorStack::get().errors().is_empty());
     }
 
     #[test]

@@ -134,7 +134,10 @@ fn not_tls(first: &[u8]) -> Option<Explained> {
         [b'S', b'S', b'H', b'-', ..] => "SSH",
         [b'+', b'O', b'K', ..] => "POP3",
         [b'*', b' ', ..] => "IMAP",
-        _ => return None,
+        // A record begins with its type, 20 to 23, and a version 3.x (RFC 5246 §6.2.1).
+        [20..=23, 3, ..] | [] => return None,
+        [20..=23] => return None,
+        _ => return Some(plain("what the server sent is not TLS")),
     };
     let cure = Cure::Do("name the server's HTTPS port, usually 443".to_owned());
     Some(cured(format!("the server speaks {speaks} on this port, not TLS"), cure))

@@ -3,6 +3,9 @@
 //! A ClientHello is read and answered in memory first ([`Hello::answer`]); what was computed leaves
 //! only in [`Answered::finish`], when the target is ready. [`Answered::refuse`] puts a fatal alert in
 //! the ServerHello's place, so that a client is never told "connected" before it is true.
+//!
+//! rustls is driven directly. tokio-rustls' acceptor would answer a TLS 1.1 hello with alert 40
+//! before we could say 70, its stream sends the ServerHello at once, and it hides how a peer ended.
 
 use std::io;
 use std::sync::{Arc, RwLock};
@@ -10,10 +13,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::{Accepted, Acceptor, ServerConfig, ServerConnection};
+use rustls::server::{Accepted, AcceptedAlert, Acceptor, ServerConfig, ServerConnection};
 use rustls::{AlertDescription, SupportedProtocolVersion, version};
 use tokio::io::Interest;
-use tokio_rustls::LazyConfigAcceptor;
 
 use super::identity::Pair;
 use crate::config::settings::Keepalive;
@@ -27,8 +29,22 @@ use crate::leg::{Ending, Fill, Leg};
 pub enum Alert {
     /// 40, handshake_failure: the target's fault.
     HandshakeFailure = 40,
+    /// 70, protocol_version: the client is older than TLS 1.2.
+    ProtocolVersion = 70,
     /// 80, internal_error: our own.
     InternalError = 80,
+}
+
+/// A fatal alert's record in the clear (RFC 8446 §6).
+fn fatal(alert: Alert) -> [u8; 7] {
+    [21, 3, 3, 0, 2, 2, alert as u8]
+}
+
+/// Whether a ClientHello's version, which is 3.3 from TLS 1.2 on (RFC 8446 §4.1.2), says less.
+///
+/// rustls looks for signature algorithms first, which such hellos lack, and would answer 40.
+fn is_too_old(first: &[u8]) -> bool {
+    matches!(first, [22, _, _, _, _, 1, _, _, _, 3, 0..=2])
 }
 
 /// What can be wrong with the listener's side of TLS.
@@ -37,6 +53,9 @@ pub enum Error {
     /// The client vanished before its ClientHello was whole.
     #[error("the client left before its ClientHello was complete")]
     Left,
+    /// The client speaks nothing newer than TLS 1.1.
+    #[error("the client speaks nothing newer than TLS 1.1")]
+    TooOld,
     /// The client's TLS is not acceptable, or it gave up: rustls' words.
     #[error("{0}")]
     Tls(#[from] rustls::Error),
@@ -103,28 +122,37 @@ impl Listener {
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection.
-    pub async fn hello(&self, socket: tokio::net::TcpStream, keepalive: &Keepalive) -> Result<Hello, Error> {
-        let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), socket);
-        let start = (&mut acceptor).await;
-        match start {
-            Ok(start) => Ok(Hello {
-                accepted: start.accepted,
-                socket: Socket::new(start.io, keepalive).map_err(Error::Io)?,
-                configs: self.configs(),
-            }),
-            Err(error) => {
-                if let Some(Ok(mut socket)) = acceptor.take_io().map(|tcp| Socket::new(tcp, keepalive)) {
-                    let linger = std::future::poll_fn(|cx| socket.poll_linger(cx));
-                    let _ = tokio::time::timeout(ALERT_LINGER, linger).await;
+    pub async fn hello(&self, tcp: tokio::net::TcpStream, keepalive: &Keepalive) -> Result<Hello, Error> {
+        let mut socket = Socket::new(tcp, keepalive).map_err(Error::Io)?;
+        let mut acceptor = Acceptor::default();
+        loop {
+            match acceptor.read_tls(&mut socket) {
+                Ok(0) => return Err(Error::Left),
+                Ok(_) => match acceptor.accept() {
+                    Ok(Some(accepted)) => return Ok(Hello { accepted, socket, configs: self.configs() }),
+                    Ok(None) => {}
+                    Err((error, alert)) => return Err(turned_away(socket, error, alert).await),
+                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    socket.tcp().ready(Interest::READABLE).await.map_err(Error::Io)?;
                 }
-                Err(match error.downcast::<rustls::Error>() {
-                    Ok(error) => Error::Tls(error),
-                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Error::Left,
-                    Err(error) => Error::Io(error),
-                })
+                Err(error) => return Err(Error::Io(error)),
             }
         }
     }
+}
+
+/// Tells the client by an alert, and the caller by an error, why its ClientHello won't do.
+async fn turned_away(mut socket: Socket, error: rustls::Error, mut alert: AcceptedAlert) -> Error {
+    let is_too_old = is_too_old(socket.first_bytes());
+    // An alert is a few bytes on a fresh connection: it fits the empty send queue.
+    let _ = if is_too_old {
+        io::Write::write_all(&mut socket, &fatal(Alert::ProtocolVersion))
+    } else {
+        alert.write_all(&mut socket)
+    };
+    linger(&mut socket).await;
+    if is_too_old { Error::TooOld } else { Error::Tls(error) }
 }
 
 impl Template {
@@ -155,7 +183,7 @@ impl Hello {
     /// # Errors
     /// [`Error::Tls`] if there is no version, suite or group in common; the client has then been
     /// told by an alert.
-    pub async fn answer(mut self) -> Result<Answered, Error> {
+    pub async fn answer(self) -> Result<Answered, Error> {
         // A client that offers protocols without HTTP/1.1 gets no ALPN at all, as from a server
         // that knows none; with a list in force rustls would refuse it.
         let wants_http =
@@ -163,12 +191,7 @@ impl Hello {
         let config = if wants_http { self.configs.with_http } else { self.configs.without_alpn };
         match self.accepted.into_connection(config) {
             Ok(connection) => Ok(Answered { connection, socket: self.socket }),
-            Err((error, mut alert)) => {
-                // The alert is a few bytes on a fresh connection: it fits the empty send queue.
-                let _ = alert.write_all(&mut self.socket);
-                linger(&mut self.socket).await;
-                Err(Error::Tls(error))
-            }
+            Err((error, alert)) => Err(turned_away(self.socket, error, alert).await),
         }
     }
 }
@@ -189,8 +212,7 @@ impl Answered {
     ///
     /// Nothing has been sent yet, so that the alert goes in the clear (RFC 8446 §6).
     pub async fn refuse(mut self, alert: Alert) {
-        let record = [21, 3, 3, 0, 2, 2, alert as u8];
-        if io::Write::write_all(&mut self.socket, &record).is_ok() {
+        if io::Write::write_all(&mut self.socket, &fatal(alert)).is_ok() {
             linger(&mut self.socket).await;
         }
     }
@@ -365,18 +387,15 @@ pub(super) fn is_reset(error: &io::Error) -> bool {
     )
 }
 
-/// What a client's refusal or nonsense means to an admin.
+/// What a client's refusal or nonsense means to an admin. Without a hint it is a scanner's business.
 pub fn explain(error: &Error) -> (String, Option<String>) {
-    let Error::Tls(tls) = error else {
-        return (error.to_string(), None);
-    };
-    let hint = match tls {
-        rustls::Error::AlertReceived(
+    let hint = match error {
+        Error::TooOld | Error::Tls(rustls::Error::PeerIncompatible(_)) => "the client must speak TLS 1.2 or newer",
+        Error::Tls(rustls::Error::AlertReceived(
             AlertDescription::UnknownCA | AlertDescription::BadCertificate | AlertDescription::CertificateUnknown,
-        ) => Some("the client does not trust our certificate: give it the text of  ewsbridge cert show"),
-        rustls::Error::PeerIncompatible(_) => Some("the client must speak TLS 1.2 or newer"),
-        rustls::Error::InvalidMessage(_) => Some("the client does not speak TLS on this port"),
-        _ => None,
+        )) => "the client does not trust our certificate: give it the text of  ewsbridge cert show",
+        Error::Tls(rustls::Error::InvalidMessage(_)) => return (format!("not TLS: {error}"), None),
+        _ => return (error.to_string(), None),
     };
-    (error.to_string(), hint.map(str::to_owned))
+    (error.to_string(), Some(hint.to_owned()))
 }

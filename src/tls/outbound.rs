@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use openssl::error::ErrorStack;
 use openssl::ssl::{
     self, ErrorCode, Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslSessionCacheMode,
     SslStream, SslVersion,
@@ -58,7 +59,7 @@ pub enum Error {
     Trust(#[from] trust::Error),
     /// OpenSSL refuses a setting.
     #[error("openssl: {0}")]
-    OpenSsl(#[from] openssl::error::ErrorStack),
+    OpenSsl(#[from] ErrorStack),
 }
 
 /// Opens TLS to one forwarder's target.
@@ -182,7 +183,7 @@ impl Failed {
         Self::Handshake(explain::io(&error))
     }
 
-    fn openssl(error: openssl::error::ErrorStack) -> Self {
+    fn openssl(error: ErrorStack) -> Self {
         Self::ours(format!("openssl: {error}"))
     }
 
@@ -237,6 +238,9 @@ impl Outbound {
         mut operation: impl FnMut(&mut SslStream<Socket>) -> Result<T, ssl::Error>,
     ) -> Poll<Result<T, ssl::Error>> {
         for _ in 0..ATTEMPTS {
+            // What another connection on this thread has left would be taken for this one's failure
+            // (SSL_get_error(3)).
+            drop(ErrorStack::get());
             let error = match operation(&mut self.stream) {
                 Ok(value) => return Poll::Ready(Ok(value)),
                 Err(error) => error,

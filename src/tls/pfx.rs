@@ -88,7 +88,7 @@ fn ordered(leaf: X509, mut others: Vec<X509>) -> Vec<X509> {
 
 fn issued(issuer: &X509, subject: &X509) -> bool {
     issuer.issued(subject) == X509VerifyResult::OK
-        && issuer.public_key().is_ok_and(|key| subject.verify(&key).unwrap_or(false))
+        && issuer.public_key().is_ok_and(|key| certificate::is_signed_by(subject, &key))
 }
 
 fn is_wrong_password(error: &ErrorStack) -> bool {
