@@ -47,13 +47,14 @@ async fn passes(certificate: &Certificate, configure: impl FnOnce(Builder) -> Bu
     }
 }
 
-const FLAWS: [Flaw; 10] = [
+const FLAWS: [Flaw; 11] = [
     Flaw::Sha1,
     Flaw::Sha1Intermediate,
     Flaw::Md5,
     Flaw::Md5Intermediate,
     Flaw::Rsa1024,
     Flaw::Rsa1024Intermediate,
+    Flaw::Rsa768,
     Flaw::Expired,
     Flaw::WrongName,
     Flaw::IpInCn,
@@ -214,6 +215,16 @@ async fn md5_has_no_opt_in() {
     let (target, _) = counting(&certificate);
     let (code, text) = Bridge::to(&target).args(["--accept", "md5"]).start_in_vain();
     assert_eq!(code, 2, "{text}");
+}
+
+#[tokio::test]
+async fn keys_below_1024_bits_have_no_opt_in() {
+    let pki = Pki::new();
+    let with = |bridge: Builder| bridge.arg("--ca").arg(pki.ca_file()).args(["--accept", ALL]);
+    let (passed, bridge) = passes(&pki.flawed(Flaw::Rsa768), with).await;
+    assert!(!passed);
+    let line = bridge.wait_for_log(&["certificate", "key too weak"]).line;
+    assert!(!line.contains("--accept"), "{line}");
 }
 
 #[tokio::test]

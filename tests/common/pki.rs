@@ -48,6 +48,8 @@ pub enum Flaw {
     Rsa1024,
     /// The intermediate's is.
     Rsa1024Intermediate,
+    /// The leaf's key is RSA-768, which has been factored in public.
+    Rsa768,
     /// Ended yesterday.
     Expired,
     /// For `other.example` only.
@@ -103,7 +105,12 @@ impl Pki {
             Flaw::Md5Intermediate => self.under_intermediate(&name, 2048, MessageDigest::md5()),
             Flaw::Rsa1024Intermediate => self.under_intermediate(&name, 1024, MessageDigest::sha256()),
             _ => {
-                let leaf_key = key(if flaw == Flaw::Rsa1024 { 1024 } else { 2048 }, "leaf");
+                let bits = match flaw {
+                    Flaw::Rsa768 => 768,
+                    Flaw::Rsa1024 => 1024,
+                    _ => 2048,
+                };
+                let leaf_key = key(bits, "leaf");
                 let leaf = leaf(&leaf_key, Some(flaw), &self.root, &self.root_key);
                 self.store(&name, vec![leaf], leaf_key)
             }

@@ -7,6 +7,8 @@
 //
 //   POST /hash        `LENGTH SHA256` of the body
 //   POST /echo        the body, sent back while it still arrives
+//   POST /ask         asks for a client certificate once the head is read, by renegotiation, as IIS
+//                     does for some folders; then as /hash
 //   GET  /bytes/N/S   N bytes of the stream with seed S
 //   GET  /drip/N/S    the same, written one byte at a time
 //   POST /login/M     the connection belongs to M from now on; a second login is refused (409)
@@ -92,6 +94,16 @@ var routes = {
   hash: function (request, response) {
     bodyHash(request, function (length, hash) {
       answer(response, length + ' ' + hash);
+    });
+  },
+  ask: function (request, response) {
+    var renegotiated = false;
+    request.connection.renegotiate({ requestCert: true, rejectUnauthorized: false }, function (error) {
+      console.log('renegotiated ' + (error ? error.message : 'well'));
+      renegotiated = !error;
+    });
+    bodyHash(request, function (length, hash) {
+      answer(response, renegotiated + ' ' + length + ' ' + hash);
     });
   },
   echo: function (request, response) {
