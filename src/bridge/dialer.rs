@@ -117,7 +117,8 @@ impl Dialer {
             (Some(fault), ..) => Cure::Set("accept", fault.word().to_owned()),
             (None, Some(name), _) => Cure::Do(format!("look at it, and pin it if it is right: ewsbridge trust {name}")),
             (None, None, Some(facts)) => {
-                Cure::Do(format!("compare it, then --pin {}; or give its authority: --ca FILE", facts.fingerprint))
+                let or = if refusal.unvouched { "; or give its authority: --ca FILE" } else { "" };
+                Cure::Do(format!("compare it, then --pin {}{or}", facts.fingerprint))
             }
             (None, None, None) => Cure::Do("give its authority: --ca FILE".to_owned()),
         };

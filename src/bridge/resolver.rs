@@ -86,7 +86,7 @@ impl Resolver {
         })?;
         let addresses = addresses.map_err(|cause| failed("look-up", cause, Some("is the name right?")))?;
         let addresses: Vec<SocketAddr> = addresses.iter().map(|ip| SocketAddr::new(*ip, target.port)).collect();
-        match connect_any(&addresses, deadline, &seconds).await {
+        match connect_any(&addresses, matches!(target.host, Host::Address(_)), deadline, &seconds).await {
             Ok(connected) => Ok(connected),
             Err(Refused::Ours(cause)) => Err(Failure { blame: Blame::Bridge, ..failed("connect", cause, None) }),
             Err(Refused::Theirs(cause)) => Err(failed("connect", cause, None)),
@@ -124,7 +124,14 @@ fn is_ours(error: &io::Error) -> bool {
 }
 
 /// Connects to whichever address answers first, each given a head start over the next.
-async fn connect_any(addresses: &[SocketAddr], deadline: Instant, limit: &str) -> Result<TcpStream, Refused> {
+///
+/// `by_address`: the target was given as an address, which errors then need not name again.
+async fn connect_any(
+    addresses: &[SocketAddr],
+    by_address: bool,
+    deadline: Instant,
+    limit: &str,
+) -> Result<TcpStream, Refused> {
     let mut waiting = addresses.iter();
     let mut attempts = JoinSet::new();
     let mut failures: Vec<(SocketAddr, String)> = Vec::new();
@@ -138,22 +145,25 @@ async fn connect_any(addresses: &[SocketAddr], deadline: Instant, limit: &str) -
             Ok(Some(Ok((_, Err(error))))) if is_ours(&error) => return Err(Refused::Ours(words::of(&error))),
             Ok(Some(Ok((address, Err(error))))) => failures.push((address, words::of(&error))),
             Ok(Some(Err(_))) => {}
-            Ok(None) if waiting.len() == 0 => return Err(Refused::Theirs(told(&failures, addresses))),
+            Ok(None) if waiting.len() == 0 => return Err(Refused::Theirs(told(&failures, by_address))),
             Ok(None) => {}
             Err(_) if Instant::now() < deadline => {}
             Err(_) => {
                 let silent = addresses.iter().filter(|address| !failures.iter().any(|(failed, _)| failed == *address));
                 let silent: Vec<_> = silent.map(|address| (*address, format!("no answer within {limit}"))).collect();
                 failures.extend(silent);
-                return Err(Refused::Theirs(told(&failures, addresses)));
+                return Err(Refused::Theirs(told(&failures, by_address)));
             }
         }
     }
 }
 
-fn told(failures: &[(SocketAddr, String)], addresses: &[SocketAddr]) -> String {
+fn told(failures: &[(SocketAddr, String)], by_address: bool) -> String {
     match failures {
-        [(address, cause)] if addresses.len() == 1 => format!("{} {cause}", address.ip()),
-        _ => failures.iter().map(|(address, cause)| format!("{} {cause}", address.ip())).collect::<Vec<_>>().join("; "),
+        // The target's own words name the address where it was given as one.
+        [(_, cause)] if by_address => cause.clone(),
+        _ => {
+            failures.iter().map(|(address, cause)| format!("{}: {cause}", address.ip())).collect::<Vec<_>>().join("; ")
+        }
     }
 }

@@ -56,6 +56,8 @@ pub struct Refusal {
     pub cause: String,
     /// The fault that an admin may accept, if it is one of those.
     pub fault: Option<Fault>,
+    /// Whether all that is missing is an authority that vouches for it.
+    pub unvouched: bool,
     /// The certificate that the target showed.
     pub leaf: Option<X509>,
 }
@@ -197,7 +199,7 @@ fn is_pinned(pins: &[Fingerprint], context: &mut X509StoreContextRef, verdict: &
 fn not_pinned(leaf: Option<&X509Ref>) -> Refusal {
     let shown = leaf.and_then(fingerprint).map_or_else(|| "none".to_owned(), |found| found.to_string());
     let cause = format!("is not the pinned one; the server shows {shown}");
-    Refusal { cause, fault: None, leaf: leaf.map(X509Ref::to_owned) }
+    Refusal { cause, fault: None, unvouched: false, leaf: leaf.map(X509Ref::to_owned) }
 }
 
 /// Whether the admin accepts the error that verification has met.
@@ -215,7 +217,7 @@ fn is_accepted(accept: &[Fault], name: &Host, context: &mut X509StoreContextRef,
     }
     let leaf = context.chain().and_then(|chain| chain.get(0)).or(current).map(X509Ref::to_owned);
     let cause = cause_of(error, fault, current, leaf.as_deref(), name);
-    let _ = verdict.set(Refusal { cause, fault, leaf });
+    let _ = verdict.set(Refusal { cause, fault, unvouched: is_unvouched(error), leaf });
     false
 }
 
@@ -247,6 +249,18 @@ fn common_name_is(certificate: &X509Ref, address: IpAddr) -> bool {
     names.any(|entry| entry.data().to_string().is_ok_and(|text| is_it(&text)))
 }
 
+/// Whether the chain is sound as far as it goes, but nobody here knows its end.
+fn is_unvouched(error: X509VerifyResult) -> bool {
+    matches!(
+        error.as_raw(),
+        openssl_sys::X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT
+            | openssl_sys::X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT
+            | openssl_sys::X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY
+            | openssl_sys::X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE
+            | openssl_sys::X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN
+    )
+}
+
 fn cause_of(
     error: X509VerifyResult,
     fault: Option<Fault>,
@@ -269,13 +283,10 @@ fn cause_of(
             format!("{whose} has a weak key, {}", facts.map_or_else(|| "RSA below 2048".to_owned(), |facts| facts.key))
         }
         (None, openssl_sys::X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT) => "self-signed, not trusted".to_owned(),
-        (
-            None,
-            openssl_sys::X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT
-            | openssl_sys::X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY
-            | openssl_sys::X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE
-            | openssl_sys::X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN,
-        ) => {
+        (None, openssl_sys::X509_V_ERR_EE_KEY_TOO_SMALL | openssl_sys::X509_V_ERR_CA_KEY_TOO_SMALL) => {
+            format!("{whose} has a key that can be broken, {}", facts.map_or_else(String::new, |facts| facts.key))
+        }
+        (None, _) if is_unvouched(error) => {
             let issuer = facts.map_or_else(|| "an unknown authority".to_owned(), |facts| facts.issuer);
             format!("issued by {issuer}, which nothing here trusts")
         }
