@@ -167,7 +167,10 @@ fn serve(forwarders: Vec<Forwarder>) -> Done {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failed::new(format!("runtime: {error}")))?;
-    runtime.block_on(serve_bound(bound))
+    let done = runtime.block_on(serve_bound(bound));
+    // A look-up that hangs must not hold the end.
+    runtime.shutdown_background();
+    done
 }
 
 /// Binds, or says who has the port.

@@ -23,6 +23,8 @@ pub struct Builder {
     target: String,
     arguments: Vec<OsString>,
     environment: Vec<(String, OsString)>,
+    /// Files and folders of the system that only this bridge sees otherwise: what, and in its place.
+    covered: Vec<(String, PathBuf)>,
 }
 
 /// The `key=value` parts of a log line.
@@ -45,6 +47,7 @@ impl Bridge {
             target: target.to_owned(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            covered: Vec::new(),
         }
     }
 
@@ -138,6 +141,13 @@ impl Builder {
         self
     }
 
+    /// Shows it another file or folder in the place of one of the system's. Needs root.
+    pub fn cover(mut self, what: &str, with: &std::path::Path) -> Self {
+        assert!(nix::unistd::geteuid().is_root(), "needs root; leave it out by: tests/run --rootless");
+        self.covered.push((what.to_owned(), with.to_owned()));
+        self
+    }
+
     /// Instead of any free port of 127.0.0.1.
     pub fn listen(mut self, listen: &str) -> Self {
         listen.clone_into(&mut self.listen);
@@ -168,7 +178,7 @@ impl Builder {
 
     fn spawn(self) -> (Child, TempDir) {
         let dir = TempDir::with_prefix("ewsbridge-run-").expect("temporary directory");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ewsbridge"));
+        let mut command = self.program();
         command.args(["run", "--listen", &self.listen, "--target", &self.target]).args(&self.arguments);
         // Never the machine's own files, nor the tester's own settings.
         command.env("EWSBRIDGE_CONFIG_DIR", dir.path().join("config"));
@@ -178,6 +188,20 @@ impl Builder {
         }
         command.envs(self.environment);
         (Child::spawn(&mut command), dir)
+    }
+
+    /// The binary; in a mount namespace of its own where it is to see other files.
+    fn program(&self) -> Command {
+        let binary = env!("CARGO_BIN_EXE_ewsbridge");
+        if self.covered.is_empty() {
+            return Command::new(binary);
+        }
+        let mounts: Vec<String> =
+            self.covered.iter().map(|(what, with)| format!("mount --bind {} {what}", with.display())).collect();
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c"]);
+        command.arg(format!("{} && exec {binary} \"$@\"", mounts.join(" && "))).arg("sh");
+        command
     }
 }
 

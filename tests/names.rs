@@ -1,0 +1,139 @@
+//! The target's name: looked up for each connection, every address tried, and a dead name server
+//! costs neither threads nor patience.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{Bridge, Builder, Certificate, Listening, Pki, TlsTarget, client_hello, within};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// Files of the system's resolver, made for one bridge.
+struct Names(TempDir);
+
+impl Names {
+    fn new() -> Self {
+        let names = Self(TempDir::new().unwrap());
+        names.hosts("");
+        // glibc alone: what else this machine asks for names is not under test.
+        fs::write(names.file("nsswitch"), "hosts: files dns\n").unwrap();
+        names
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn hosts(&self, lines: &str) {
+        fs::write(self.file("hosts"), format!("127.0.0.1 localhost\n{lines}")).unwrap();
+    }
+
+    fn bridge(&self, port: u16, certificate: &Certificate) -> Builder {
+        Bridge::to_name(&format!("ews.test:{port}"))
+            .pin(certificate)
+            .cover("/etc/hosts", &self.file("hosts"))
+            .cover("/etc/nsswitch.conf", &self.file("nsswitch"))
+    }
+}
+
+async fn is_served(bridge: &Bridge) -> Duration {
+    let began = Instant::now();
+    let mut client = bridge.client().await;
+    client.send(b"word").await;
+    assert_eq!(client.receive(4).await, b"word");
+    began.elapsed()
+}
+
+#[tokio::test]
+async fn needs_root_every_address_of_a_name_is_tried() {
+    let certificate = Pki::new().server();
+    let target = TlsTarget::echo(&certificate);
+    let names = Names::new();
+    names.hosts("127.0.0.2 ews.test\n127.0.0.3 ews.test\n127.0.0.1 ews.test\n");
+    is_served(&names.bridge(target.address().port(), &certificate).start()).await;
+}
+
+#[tokio::test]
+async fn needs_root_silent_address_costs_a_moment_only() {
+    let certificate = Pki::new().server();
+    let target = TlsTarget::echo(&certificate);
+    let port = target.address().port();
+    // An address that swallows what is sent to it, at the target's port.
+    let (_silent, _queue) = full_backlog_at(SocketAddr::from(([127, 0, 0, 2], port)));
+    let names = Names::new();
+    names.hosts("127.0.0.2 ews.test\n127.0.0.1 ews.test\n");
+    let time = is_served(&names.bridge(port, &certificate).start()).await;
+    assert!(time < Duration::from_secs(3), "the deadline is 10 s, it took {time:?}");
+}
+
+#[tokio::test]
+async fn needs_root_name_is_looked_up_for_each_connection() {
+    let certificate = Pki::new().server();
+    let target = TlsTarget::echo(&certificate);
+    let names = Names::new();
+    names.hosts("127.0.0.2 ews.test\n");
+    let bridge = names.bridge(target.address().port(), &certificate).start();
+    bridge.try_client().await.unwrap_err();
+    names.hosts("127.0.0.1 ews.test\n");
+    is_served(&bridge).await;
+}
+
+#[tokio::test]
+async fn needs_root_dead_name_server_holds_a_deadline_and_is_asked_once_for_all() {
+    const CLIENTS: usize = 40;
+    let certificate = Pki::new().server();
+    let names = Names::new();
+    let server = UdpSocket::bind("127.0.0.53:53").or_else(|_| UdpSocket::bind("127.0.0.99:53")).unwrap();
+    fs::write(names.file("resolv"), format!("nameserver {}\n", server.local_addr().unwrap().ip())).unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        let mut question = [0; 512];
+        while server.recv_from(&mut question).is_ok() {
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let resolv = fs::canonicalize("/etc/resolv.conf").unwrap();
+    let bridge = names
+        .bridge(443, &certificate)
+        .cover(resolv.to_str().unwrap(), &names.file("resolv"))
+        .args(["--connect-timeout", "1s"])
+        .start();
+    let began = Instant::now();
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut tcp = tokio::net::TcpStream::connect(bridge.address()).await.unwrap();
+        tcp.write_all(&client_hello()).await.unwrap();
+        clients.push(tcp);
+    }
+    for mut tcp in clients {
+        let mut answer = Vec::new();
+        within("the alert", tcp.read_to_end(&mut answer)).await.unwrap();
+        assert_eq!(answer, [21, 3, 3, 0, 2, 2, 40], "{}", bridge.log());
+    }
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    bridge.wait_for_log(&["WARN", "target ews.test:443: look-up: no answer within 1s", "hint=", "client=127.0.0.1:"]);
+    // One look-up asks for A and AAAA, and may repeat both; forty would ask for eighty at least.
+    let asked = asked.load(Ordering::SeqCst);
+    assert!((1..=8).contains(&asked), "{asked} questions");
+}
+
+/// A listener that accepts no more: what comes then gets no answer.
+fn full_backlog_at(address: SocketAddr) -> (TcpListener, Vec<std::net::TcpStream>) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket.listen(0).unwrap();
+    let mut queue = Vec::new();
+    while let Ok(tcp) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        queue.push(tcp);
+    }
+    (socket.into(), queue)
+}
