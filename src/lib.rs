@@ -20,12 +20,15 @@
 //! * [`bridge::session`] leads one connection through the stages above, each with its own deadline,
 //!   and writes the one log line that says how it went.
 //! * [`bridge::resolver`] turns the target's name into addresses, one look-up a name at a time.
+//! * [`bridge::dialer`] opens TCP and TLS to the target; [`bridge::failure`] is what it, or the
+//!   session, has to say when that fails: whose fault, at which stage, the cause, the cure.
 //! * [`bridge::relay`] moves bytes between two [`leg::Leg`]s. It knows no TLS either: a leg
 //!   speaks the relay's own terms (fill, write, flush, end as close_notify, FIN or reset).
 //! * [`tls::inbound`] is the client's leg (rustls), [`tls::outbound`] the target's (OpenSSL with the
 //!   legacy switches). [`tls::trust`] judges the target's certificate, [`tls::identity`] is our own.
 //! * [`config`] turns a forwarder's TOML text into settings that can't hold a bad value.
-//! * [`cli`] is what an admin types; [`service`] is life under systemd.
+//! * [`cli`] is what an admin types; [`service`] is life under systemd; [`observe::log`] is the log.
+//!   [`words`] makes the system's errors fit into our sentences.
 //!
 //! # What always holds
 //!
@@ -33,7 +36,8 @@
 //!   authenticates the connection, and a shared one would hand one user another's mailbox.
 //! * No complete ClientHello, no connection to the target. No target, no ServerHello: a client is
 //!   never "connected" to nothing.
-//! * Bytes pass unchanged and in order. Endings are passed on as they came.
+//! * Bytes pass unchanged and in order. Endings are passed on as they came: close_notify as
+//!   close_notify, FIN as FIN, a reset or a broken record as a reset.
 //! * Verification never falls back to no verification.
 //! * Everything that can fail at start fails before the service is ready; afterwards only
 //!   connections fail, one at a time.

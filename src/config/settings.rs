@@ -1,7 +1,7 @@
 //! A forwarder's settings: every key, its default, and the type that can't hold a bad combination.
 //!
-//! The table [`KEYS`] is the one place that knows the defaults; reading, `show`, `set`, the comments
-//! of a new file and README's table all come from it.
+//! The table [`KEYS`] is the one place that names keys and defaults: `show`, `set` and the comments
+//! of a new file come from it, and README's table is held to it by `tests/docs.rs`.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -27,14 +27,14 @@ use crate::leg::{Ending, Fill, Leg};
 
 /// AES alone, ECDHE before RSA, no DHE: Schannel's DHE fails at random against other stacks
 /// (KB4557473) and has 1024 bits. Some old servers look at the first 64 suites only.
-const CIPHERS: &str = "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-AES128-GCM-SHA256:\
+pub const CIPHERS: &str = "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-AES128-GCM-SHA256:\
     ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256:\
     ECDHE-RSA-AES256-SHA384:ECDHE-RSA-AES128-SHA256:ECDHE-RSA-AES256-SHA:ECDHE-RSA-AES128-SHA:\
     ECDHE-ECDSA-AES256-SHA384:ECDHE-ECDSA-AES128-SHA256:ECDHE-ECDSA-AES256-SHA:ECDHE-ECDSA-AES128-SHA:\
     AES256-GCM-SHA384:AES128-GCM-SHA256:AES256-SHA256:AES128-SHA256:AES256-SHA:AES128-SHA";
 
 /// What Schannel knows: no X25519 there.
-const GROUPS: &str = "P-256:P-384";
+pub const GROUPS: &str = "P-256:P-384";
 
 /// SHA-1 stands last, for servers that sign their key exchange with nothing else.
 const SIGNATURES: &str = "RSA+SHA256:ECDSA+SHA256:RSA+SHA384:ECDSA+SHA384:RSA+SHA512:ECDSA+SHA512:\

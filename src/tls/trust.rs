@@ -1,7 +1,7 @@
 //! How the target's certificate is judged.
 //!
-//! Certificates are verified at a level of their own ([`LEVEL`]), however weak the ciphers may be:
-//! OpenSSL would otherwise take the cipher level, 0, for both (measured). Each weaker rule is an
+//! Certificates are verified at a level of their own (2), however weak the ciphers may be: OpenSSL
+//! would otherwise take the cipher level, 0, for both (measured). Each weaker rule is an
 //! opt-in of the admin's, and what is refused says which one would accept it.
 
 use std::net::IpAddr;
