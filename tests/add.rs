@@ -7,7 +7,9 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 
-use cli_support::{Authority, Certificate, Leaf, Live, SServer, Sandbox, free_port, run_to_end, s_client, tcp_target};
+use cli_support::{
+    Authority, Certificate, Leaf, Live, SServer, Sandbox, free_port, run_to_end, s_client, tcp_target, tls_target_for,
+};
 
 /// A sandbox and a TLS 1.0 server with a certificate that nothing here trusts.
 fn legacy() -> (Sandbox, Certificate, SServer) {
@@ -306,20 +308,17 @@ fn a_signal_while_the_target_stalls_leaves_nothing() {
 
 #[test]
 fn a_signal_during_the_proof_takes_back_what_was_written() {
-    let (sandbox, certificate, target) = legacy();
-    let before = sandbox.tree();
-    // One connection for the probe; the proof then meets a server that is there and stands still.
-    let port = free_port();
-    let words = ["add", "exch1", &here(port), &target.address(), "--pin", &certificate.pin()];
-    target.live.wait_for("ACCEPT");
-    let mut command = sandbox.command(words);
-    let live = Live::spawn(&mut command);
-    live.wait_for("written");
-    live.signal(Signal::SIGTERM);
-    let ended = live.finish();
-    // The proof may be faster than the signal; then everything stands, and never half of it.
-    match ended.code {
-        143 => assert_eq!(sandbox.tree(), before),
-        _ => drop(ended.succeeded().says("exch1 is ready in ")),
+    for sandbox in [Sandbox::new(), Sandbox::with_another()] {
+        let before = sandbox.tree();
+        let certificate = Certificate::self_signed(sandbox.material.path(), "EXCH1");
+        // The probe is answered, the proof is not.
+        let target = tls_target_for(1, &certificate).to_string();
+        let words = ["add", "exch1", &here(free_port()), &target, "--pin", &certificate.pin()];
+        let live = Live::spawn(&mut sandbox.command(words));
+        live.wait_for("served only for the proof");
+        assert!(sandbox.settings("exch1").exists(), "nothing was written before the proof");
+        live.signal(Signal::SIGTERM);
+        assert_eq!(live.finish().exited(143).error(), "terminated\n");
+        assert_eq!(sandbox.tree(), before);
     }
 }

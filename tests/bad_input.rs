@@ -13,8 +13,8 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 
 use cli_support::{
-    Authority, Certificate, EWSBRIDGE, Leaf, Live, Outcome, SServer, Sandbox, Tree, deaf_port, free_port, is_root,
-    run_to_end, tcp_target,
+    Authority, Certificate, EWSBRIDGE, Leaf, Live, Outcome, SServer, Sandbox, Tree, deaf_port, free_port, run_to_end,
+    tcp_target,
 };
 
 /// Whether the text is as the pattern says: `*` stands for anything.
@@ -311,10 +311,7 @@ fn a_certificate_or_key_of_our_own_that_cannot_be_served() {
 }
 
 #[test]
-fn a_key_that_may_not_be_read() {
-    if !is_root() {
-        return eprintln!("skipped: needs root, to be somebody else");
-    }
+fn needs_root_a_key_that_may_not_be_read() {
     let place = Stranger::new();
     let own = Certificate::self_signed(&place.folder, "own");
     fs::set_permissions(&own.key, Permissions::from_mode(0o600)).expect("mode");
@@ -365,11 +362,9 @@ impl Stranger {
 }
 
 #[test]
-fn whoever_is_not_root_is_told_so() {
+fn needs_root_whoever_is_not_root_is_told_so() {
     let system = ["/etc/ewsbridge", "/var/lib/ewsbridge"].map(Path::new);
-    if !is_root() || system.iter().any(|folder| folder.exists()) {
-        return eprintln!("skipped: needs root, to be somebody else, and a machine without ewsbridge");
-    }
+    let before_all = system.map(|folder| folder.exists().then(|| Tree::of(folder)));
     let place = Stranger::new();
     for words in [
         &["add", "x", "9443", "192.0.2.1:443", "--offline"][..],
@@ -384,7 +379,7 @@ fn whoever_is_not_root_is_told_so() {
         );
     }
     is_refused(&place.run(&["install"]), 77, "*: permission denied\nhint: *");
-    assert!(!system.iter().any(|folder| folder.exists()));
+    assert_eq!(system.map(|folder| folder.exists().then(|| Tree::of(folder))), before_all);
 
     // In folders of somebody else's the system itself refuses.
     let foreign = place.folder.join("foreign");
@@ -394,6 +389,15 @@ fn whoever_is_not_root_is_told_so() {
     let words =
         ["--config-dir", &etc, "--state-dir", &var, "add", "x", &here(free_port()), "192.0.2.1:443", "--offline"];
     is_refused(&place.run(&words), 77, &format!("{var}: create: permission denied\nhint: run it as root: *"));
+    assert_eq!(Tree::of(&foreign), before);
+
+    // The keys were made before the settings' folder refuses.
+    let home = place.home();
+    let var = home.join("var").display().to_string();
+    let words =
+        ["--config-dir", &etc, "--state-dir", &var, "add", "x", &here(free_port()), "192.0.2.1:443", "--offline"];
+    is_refused(&place.run(&words), 77, &format!("{etc}: create: permission denied\nhint: run it as root: *"));
+    assert!(Tree::of(&home).files().is_empty() && !Path::new(&var).exists());
     assert_eq!(Tree::of(&foreign), before);
 }
 
@@ -515,9 +519,6 @@ fn add_on_small_disk(options: &str, words: &[&str], with_another: bool) -> (Outc
     "#;
     fs::create_dir(place.path().join("disk")).expect("a folder");
     let mut command = Command::new("unshare");
-    if !is_root() {
-        command.args(["--user", "--map-root-user"]);
-    }
     command.args(["--mount", "sh", "-c", script, "sh", options]).arg(place.path()).arg(EWSBRIDGE);
     command.arg(if with_another { free_port().to_string() } else { String::new() }).args(words);
     let outcome = run_to_end(&mut command);
@@ -552,10 +553,7 @@ fn full_disk(options: impl Fn(u32) -> String, with_another: bool) -> Vec<String>
 }
 
 #[test]
-fn a_full_disk_at_each_step_leaves_nothing() {
-    if Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| !status.success()) && is_root() {
-        return eprintln!("skipped: this machine gives no mount namespace");
-    }
+fn needs_root_a_full_disk_at_each_step_leaves_nothing() {
     // One page holds a file; folders take none on tmpfs.
     let errors = full_disk(|room| format!("size={}k", room * 4), false);
     assert!(errors.len() >= 3, "only these steps failed: {errors:#?}");

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 pub use certificates::{Authority, Certificate, Leaf, fresh_key};
 pub use process::{Live, Outcome, run_to_end};
-pub use target::{SServer, deaf_port, tcp_target, tls_target};
+pub use target::{SServer, deaf_port, tcp_target, tls_target, tls_target_for};
 pub use tree::Tree;
 
 /// No test waits for one event longer than this. Only a failing test spends it.
@@ -161,9 +161,4 @@ pub fn free_port() -> u16 {
         }
     }
     panic!("no free port between 20000 and 32000");
-}
-
-/// Whether this test may do what only root may.
-pub fn is_root() -> bool {
-    nix::unistd::geteuid().is_root()
 }

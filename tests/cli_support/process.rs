@@ -1,7 +1,7 @@
 //! Child processes: run to their end, or alive and listened to.
 
 use std::fmt::Write as _;
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
@@ -192,9 +192,4 @@ fn listen(mut from: impl Read + Send + 'static) -> (Arc<Heard>, JoinHandle<()>) 
         told.more.notify_all();
     });
     (heard, reader)
-}
-
-/// Reads a stream to its end or the reader's deadline.
-pub fn drain(mut from: impl Read) {
-    let _ = io::copy(&mut from, &mut io::sink());
 }

@@ -79,6 +79,11 @@ fn serve(mut stream: TcpStream, greeting: &[u8], answer: &[u8]) {
 /// A TLS 1.0 server that holds many connections at once, which `s_server` can't: it answers the first
 /// piece of each request with a line of HTTP; says where it is.
 pub fn tls_target(certificate: &Certificate) -> SocketAddr {
+    tls_target_for(usize::MAX, certificate)
+}
+
+/// The same for so many connections; those after them are accepted and never answered.
+pub fn tls_target_for(connections: usize, certificate: &Certificate) -> SocketAddr {
     let mut context = SslContext::builder(SslMethod::tls_server()).expect("a context");
     context.set_security_level(0);
     context.set_max_proto_version(Some(SslVersion::TLS1)).expect("a version");
@@ -88,7 +93,11 @@ pub fn tls_target(certificate: &Certificate) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("bound");
     thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
+        for (number, stream) in listener.incoming().flatten().enumerate() {
+            if number >= connections {
+                thread::spawn(move || serve(stream, b"", b""));
+                continue;
+            }
             let ssl = Ssl::new(&context).expect("a connection");
             thread::spawn(move || {
                 stream.set_read_timeout(Some(TIMEOUT)).expect("a socket option");
