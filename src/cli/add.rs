@@ -125,7 +125,7 @@ impl Add {
         let dialed = match first {
             Ok(dialed) => dialed,
             Err(failure) => {
-                self.settle_trust(name, &failure, draft)?;
+                self.settle_trust(name, &failure, draft).await?;
                 dial(draft).await?.map_err(|failure| told(name, &failure))?
             }
         };
@@ -139,27 +139,33 @@ impl Add {
     }
 
     /// An untrusted certificate is shown and pinned if an admin says so.
-    fn settle_trust(&self, name: &Name, failure: &Failure, draft: &mut Draft) -> Result<(), Failed> {
+    async fn settle_trust(&self, name: &Name, failure: &Failure, draft: &mut Draft) -> Result<(), Failed> {
         let Some(facts) = failure.presented.as_deref().filter(|_| draft_trusts_nobody(draft)) else {
             return Err(told(name, failure));
         };
         step(Word::Warn, format!("target certificate: {}", failure.cause));
         proof::print_facts(facts);
         if !talk::can_ask(self.no_input) {
-            let again = as_typed();
-            let mut hint =
-                format!("compare it, then run one of\n  {again} --pin {}\n  {again} --ca FILE", facts.fingerprint);
-            if let Some(cure) = &failure.hint {
-                let fault = cure.rsplit_once(' ').map(|(_, fault)| fault).filter(|_| cure.starts_with("--accept"));
-                hint.extend(fault.map(|fault| format!("\n  {again} --accept {fault}")));
+            let pinned = talk::typed_without(&["--ca", "--accept"]);
+            let mut hint = format!("compare it, then run one of\n  {pinned} --pin {}", facts.fingerprint);
+            let typed = talk::typed_without(&[]);
+            if !draft.has("ca") {
+                hint.push_str(&format!("\n  {typed} --ca FILE"));
             }
+            // A fault that can be accepted is hinted at as the flag that accepts it.
+            let fault = failure.hint.as_ref().filter(|cure| cure.starts_with("--accept "));
+            hint.extend(fault.map(|accept| format!("\n  {typed} {accept}")));
             return Err(Failed::with(code::UNDECIDED, told(name, failure).message()).hint(hint));
         }
         eprintln!("Compare before you trust. In the Exchange Management Shell:");
         eprintln!("  Get-ExchangeCertificate | Format-List Subject,NotAfter,Thumbprint");
         eprintln!("Pinning accepts exactly this certificate, whatever its names and dates, and refuses any other.");
-        proof::ask_pin(&format!("Pin it for {name}?"), facts.fingerprint)?;
-        draft.set_list("pin", &[facts.fingerprint.to_string()]);
+        // On a thread of its own: Ctrl-C must end the command while the question stands.
+        let (question, wanted) = (format!("Pin it for {name}?"), facts.fingerprint);
+        let answered = tokio::task::spawn_blocking(move || proof::ask_pin(&question, wanted)).await;
+        answered.map_err(|error| Failed::new(format!("{name}: question: {error}")))??;
+        ["ca", "accept"].iter().for_each(|key| draft.forget(key));
+        draft.set_list("pin", &[wanted.to_string()]);
         step(Word::Ok, "pinned");
         Ok(())
     }
@@ -208,16 +214,6 @@ impl Add {
         step(Word::Ok, format!("proved: {} in, TLS {out} out, {page}", seen.version.replace("TLSv", "TLS ")));
         Ok(())
     }
-}
-
-/// The command as it was typed, to be pasted with one flag more.
-fn as_typed() -> String {
-    let quoted = |word: String| {
-        let plain = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_=+./:,@[]".contains(&byte));
-        if plain && !word.is_empty() { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
-    };
-    let words = std::env::args_os().skip(1).map(|word| quoted(word.to_string_lossy().into_owned()));
-    std::iter::once("ewsbridge".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }
 
 /// Only root may write where the system's forwarders live.

@@ -63,10 +63,48 @@ pub(super) fn ask(question: &str) -> Option<String> {
     }
 }
 
+/// The command line as it was typed, fit to be pasted, without some flags and their values.
+pub(super) fn typed_without(flags: &[&str]) -> String {
+    std::iter::once("ewsbridge".to_owned())
+        .chain(without(std::env::args().skip(1), flags))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn without(mut words: impl Iterator<Item = String>, flags: &[&str]) -> Vec<String> {
+    let mut kept = Vec::new();
+    while let Some(word) = words.next() {
+        if flags.contains(&word.as_str()) {
+            words.next();
+        } else if !word.split_once('=').is_some_and(|(flag, _)| flags.contains(&flag)) {
+            kept.push(quoted(word));
+        }
+    }
+    kept
+}
+
+/// A word as a shell must be given it.
+fn quoted(word: String) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,@+[]".contains(&byte);
+    if !word.is_empty() && word.bytes().all(plain) { word } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
 /// Whether the terminal's language can be shown letters beyond ASCII.
 pub(super) fn is_utf8() -> bool {
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
         .into_iter()
         .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
     locale.is_some_and(|locale| locale.to_ascii_lowercase().replace('-', "").contains("utf8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_typed_can_be_pasted_again_without_some_flags() {
+        let words = ["add", "x", "--ca", "my ca's.pem", "--accept=sha1", "--san", "mail corp"].map(str::to_owned);
+        assert_eq!(without(words.clone().into_iter(), &["--ca", "--accept"]), ["add", "x", "--san", "'mail corp'"]);
+        assert_eq!(without(words.into_iter(), &[])[3], r"'my ca'\''s.pem'");
+    }
 }

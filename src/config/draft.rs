@@ -20,8 +20,13 @@ pub struct Draft {
 impl Draft {
     /// Chooses a value; an earlier one for the same key is replaced.
     pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
-        self.chosen.retain(|(chosen, _)| *chosen != key);
+        self.forget(key);
         self.chosen.push((key, value.into()));
+    }
+
+    /// Takes a choice back.
+    pub fn forget(&mut self, key: &str) {
+        self.chosen.retain(|(chosen, _)| *chosen != key);
     }
 
     /// Chooses a value if there is one.
