@@ -66,6 +66,9 @@ impl Add {
         let name: Name = self.name.parse().map_err(|error| Failed::with(code::USAGE, error))?;
         let mut draft = self.draft();
         let settings = draft.settings()?;
+        if settings.listen.port() == 0 {
+            return Err(Failed::with(code::USAGE, "0 is not a port that clients could be given (1 to 65535)"));
+        }
         let warnings = settings.warnings();
         require_rights(places)?;
         let _lock = super::lock(places)?;
