@@ -4,6 +4,7 @@
 //! port free; what does the target speak and who vouches for it; our own certificate; the file of
 //! settings; the service; the proof through the forwarder's own port.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -65,10 +66,7 @@ impl Add {
         let began = Instant::now();
         let name: Name = self.name.parse().map_err(|error| Failed::with(code::USAGE, error))?;
         let mut draft = self.draft();
-        let settings = draft.settings()?;
-        if settings.listen.port() == 0 {
-            return Err(Failed::with(code::USAGE, "0 is not a port that clients could be given (1 to 65535)"));
-        }
+        let settings = typed_settings(&draft)?;
         let warnings = settings.warnings();
         require_rights(places)?;
         let _lock = super::lock(places)?;
@@ -76,6 +74,11 @@ impl Add {
             return Ok(0);
         }
         refuse_taken_port(places, &name, settings.listen)?;
+        refuse_occupied(&name, &places.identity(&name))?;
+        refuse_occupied(&name, &places.authorities(&name)).or_else(|refused| match &settings.trust {
+            Trust::Ca(file, _) if *file != places.authorities(&name) => Err(refused),
+            _ => Ok(()),
+        })?;
         let reserved = run::bind(name.as_str(), settings.listen)?;
         require_service(places)?;
         step(Word::Ok, format!("name '{name}' and port {} are free", settings.listen.port()));
@@ -217,6 +220,27 @@ impl Add {
         step(Word::Ok, format!("proved: {} in, TLS {out} out, {page}", seen.version.replace("TLSv", "TLS ")));
         Ok(())
     }
+}
+
+/// What was typed as settings; the two that are no flags are named as the usage names them.
+fn typed_settings(draft: &Draft) -> Result<Settings, Failed> {
+    let settings = draft.settings().map_err(|error| {
+        let text = error.to_string().replace("--listen: ", "[ADDR:]PORT: ").replace("--target: ", "HOST:PORT: ");
+        Failed::with(code::USAGE, text)
+    })?;
+    match settings.listen.port() {
+        0 => Err(Failed::with(code::USAGE, "[ADDR:]PORT: 0 can't be added: clients must know the port (1 to 65535)")),
+        _ => Ok(settings),
+    }
+}
+
+/// What no forwarder is known to own is not overwritten: it may be somebody's only key.
+fn refuse_occupied(name: &Name, path: &Path) -> Result<(), Failed> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let failed = Failed::new(format!("{name}: {}: is there already, without a forwarder", path.display()));
+    Err(failed.hint(format!("left by an 'add' that was killed? look at it, then: rm -r {}", path.display())))
 }
 
 /// Only root may write where the system's forwarders live.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use crate::bridge::forwarder;
 use crate::config::file::Invalid;
 use crate::config::store;
-use crate::tls::outbound;
+use crate::tls::{identity, outbound};
 
 /// The stable exit codes; README lists them.
 pub mod code {
@@ -108,7 +108,15 @@ impl From<store::Error> for Failed {
 impl From<forwarder::Error> for Failed {
     fn from(error: forwarder::Error) -> Self {
         let hint = error.hint();
-        let is_setting = matches!(error, forwarder::Error::Outbound(outbound::Error::Ciphers { .. }));
-        Self::with(if is_setting { code::CONFIG } else { code::FAILED }, error).maybe_hint(hint)
+        let is_denied = |source: &std::io::Error| source.kind() == std::io::ErrorKind::PermissionDenied;
+        match &error {
+            forwarder::Error::Outbound(outbound::Error::Ciphers { .. }) => {
+                Self::with(code::CONFIG, error).maybe_hint(hint)
+            }
+            forwarder::Error::Identity(identity::Error::Io { source, .. }) if is_denied(source) => {
+                Self::with(code::NO_PERMISSION, error).hint("run it as root: sudo ewsbridge ...")
+            }
+            _ => Self::new(error).maybe_hint(hint),
+        }
     }
 }

@@ -9,7 +9,7 @@ use super::failed::Failed;
 use super::flags::Pfx;
 use crate::bridge::forwarder;
 use crate::config::{Name, Places, Settings, store};
-use crate::tls::certificate::Facts;
+use crate::tls::certificate::{self, Facts};
 use crate::tls::{identity, pfx};
 
 /// A certificate put in place.
@@ -64,7 +64,7 @@ pub(super) fn make(
 /// sandbox hides home folders and /tmp.
 ///
 /// # Errors
-/// The file can't be read, the copy can't be written.
+/// The file can't be read or holds no certificate, the copy can't be written.
 pub(super) fn adopt_authorities(
     places: &Places,
     name: &Name,
@@ -76,6 +76,7 @@ pub(super) fn adopt_authorities(
         return Ok(file.to_owned());
     }
     let bytes = std::fs::read(file).map_err(store::Error::io(file, "read"))?;
+    certificate::parse_chain(&bytes, file).map_err(Failed::new)?;
     store::write(&copy, &bytes, 0o640, group)?;
     Ok(copy)
 }

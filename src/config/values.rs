@@ -74,7 +74,7 @@ impl FromStr for Listen {
         match text.rsplit_once(':') {
             None => bad(format!("'{text}' is not [ADDRESS:]PORT; an example: 9443, or 10.20.0.7:9443")),
             Some((_, port)) if port_number(port).is_err() => {
-                bad(format!("'{text}' has no port; an example: {text}:9443"))
+                bad(format!("'{text}' has no port; an example: {}:9443", text.trim_end_matches(':')))
             }
             Some(("localhost", port)) => bad(format!("'{text}': write an IP address, 127.0.0.1:{port}")),
             Some((host, _)) => bad(format!("'{host}' is not an IP address of this machine; IPv6 stands in [brackets]")),

@@ -20,7 +20,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-pub use certificates::{Authority, Certificate, Leaf};
+pub use certificates::{Authority, Certificate, Leaf, fresh_key};
 pub use process::{Live, Outcome, run_to_end};
 pub use target::{SServer, deaf_port, tcp_target};
 pub use tree::Tree;
