@@ -33,6 +33,9 @@ fn fits(pattern: &str, text: &str) -> bool {
     rest.ends_with(last)
 }
 
+/// To be somebody else, or to have a small disk.
+const NEEDS_ROOT: &str = "needs root; leave it out by: tests/run --rootless";
+
 #[test]
 fn a_pattern_fits_whole_texts_only() {
     assert!(fits("a*c\n", "abc\n") && fits("abc", "abc") && fits("*b*", "abc") && fits("a*b*c", "a12b34c"));
@@ -311,10 +314,8 @@ fn a_certificate_or_key_of_our_own_that_cannot_be_served() {
 }
 
 #[test]
-fn a_key_that_may_not_be_read() {
-    if !is_root() {
-        return eprintln!("skipped: needs root, to be somebody else");
-    }
+fn needs_root_a_key_that_may_not_be_read() {
+    assert!(is_root(), "{NEEDS_ROOT}");
     let place = Stranger::new();
     let own = Certificate::self_signed(&place.folder, "own");
     fs::set_permissions(&own.key, Permissions::from_mode(0o600)).expect("mode");
@@ -365,11 +366,10 @@ impl Stranger {
 }
 
 #[test]
-fn whoever_is_not_root_is_told_so() {
+fn needs_root_whoever_is_not_root_is_told_so() {
     let system = ["/etc/ewsbridge", "/var/lib/ewsbridge"].map(Path::new);
-    if !is_root() || system.iter().any(|folder| folder.exists()) {
-        return eprintln!("skipped: needs root, to be somebody else, and a machine without ewsbridge");
-    }
+    assert!(is_root(), "{NEEDS_ROOT}");
+    assert!(!system.iter().any(|folder| folder.exists()), "needs a machine where ewsbridge is not installed");
     let place = Stranger::new();
     for words in [
         &["add", "x", "9443", "192.0.2.1:443", "--offline"][..],
@@ -515,9 +515,6 @@ fn add_on_small_disk(options: &str, words: &[&str], with_another: bool) -> (Outc
     "#;
     fs::create_dir(place.path().join("disk")).expect("a folder");
     let mut command = Command::new("unshare");
-    if !is_root() {
-        command.args(["--user", "--map-root-user"]);
-    }
     command.args(["--mount", "sh", "-c", script, "sh", options]).arg(place.path()).arg(EWSBRIDGE);
     command.arg(if with_another { free_port().to_string() } else { String::new() }).args(words);
     let outcome = run_to_end(&mut command);
@@ -552,10 +549,8 @@ fn full_disk(options: impl Fn(u32) -> String, with_another: bool) -> Vec<String>
 }
 
 #[test]
-fn a_full_disk_at_each_step_leaves_nothing() {
-    if Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| !status.success()) && is_root() {
-        return eprintln!("skipped: this machine gives no mount namespace");
-    }
+fn needs_root_a_full_disk_at_each_step_leaves_nothing() {
+    assert!(is_root(), "{NEEDS_ROOT}");
     // One page holds a file; folders take none on tmpfs.
     let errors = full_disk(|room| format!("size={}k", room * 4), false);
     assert!(errors.len() >= 3, "only these steps failed: {errors:#?}");
