@@ -132,9 +132,11 @@ fn renew(places: &Places, names: &[Name], force: bool) -> Done {
             .and_then(|settings| identities::renew(places, name, &settings, force, group))
         {
             Ok(done) => step(Word::Ok, format!("{name}: {done}")),
+            Err(failed) if names.len() == 1 => return Err(failed),
             // One forwarder's trouble must not keep the others from being renewed.
             Err(failed) => {
-                step(Word::Fail, format!("{name}: {}", failed.message()));
+                let whose = format!("{name}: ");
+                step(Word::Fail, format!("{whose}{}", failed.message().trim_start_matches(&whose)));
                 worst = Err(Failed::new("not all certificates could be renewed"));
             }
         }

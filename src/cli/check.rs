@@ -106,8 +106,10 @@ impl Walk<'_> {
     async fn target(&mut self) -> Result<(), Failed> {
         self.head(&format!("Target {}", self.settings.target));
         let settings = Arc::new(self.settings.clone());
-        let dialer =
-            Dialer::new(Some(self.name.to_string()), settings, Resolver::default()).map_err(forwarder::Error::from)?;
+        let dialer = Dialer::new(Some(self.name.to_string()), settings, Resolver::default());
+        let dialer = dialer.map_err(|error| {
+            Failed::from(forwarder::Error::from(error)).read_from(&self.places.forwarder(self.name))
+        })?;
         for warning in self.settings.warnings() {
             self.note("target.settings", Word::Warn, warning, None);
         }

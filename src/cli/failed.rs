@@ -1,6 +1,7 @@
 //! A command that failed: what is printed, and the exit code that tells scripts why.
 
 use std::fmt::Display;
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::bridge::forwarder;
@@ -62,6 +63,14 @@ impl Failed {
         if self.code == code::CONFIG {
             self.code = code::USAGE;
             self.message = format!("--{}", self.message);
+        }
+        self
+    }
+
+    /// The same for settings that were read from a file, which the message then names.
+    pub fn read_from(mut self, path: &Path) -> Self {
+        if self.code == code::CONFIG {
+            self.message = format!("{}: {}", path.display(), self.message);
         }
         self
     }

@@ -94,7 +94,7 @@ impl Run {
         }
         if self.check {
             for (name, settings) in &loaded {
-                Forwarder::load(places, name, settings.clone(), Resolver::default())?;
+                load(places, name, settings.clone(), Resolver::default())?;
                 println!("{name}: the settings are in order");
             }
             return Ok(0);
@@ -103,7 +103,7 @@ impl Run {
         let resolver = Resolver::default();
         let mut forwarders = Vec::new();
         for (name, settings) in loaded {
-            forwarders.push(Forwarder::load(places, name, settings, resolver.clone())?);
+            forwarders.push(load(places, name, settings, resolver.clone())?);
         }
         serve(forwarders)
     }
@@ -121,6 +121,12 @@ impl Run {
         }
         self.names.iter().map(|name| name.parse().map_err(|error| Failed::with(code::USAGE, error))).collect()
     }
+}
+
+/// Loads a forwarder; names the file whose settings OpenSSL can't use.
+fn load(places: &Places, name: &Name, settings: Settings, resolver: Resolver) -> Result<Forwarder, Failed> {
+    let loaded = Forwarder::load(places, name, settings, resolver);
+    loaded.map_err(|error| Failed::from(error).read_from(&places.forwarder(name)))
 }
 
 impl Direct {

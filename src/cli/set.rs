@@ -5,13 +5,15 @@ use toml_edit::{Array, Value};
 
 use super::failed::{Failed, code};
 use super::talk::{Word, step};
-use super::{Done, add, identities};
+use super::undo::Undo;
+use super::{Done, add, identities, proof};
 use crate::bridge::dialer::Dialer;
 use crate::bridge::resolver::Resolver;
 use crate::config::draft::edited;
 use crate::config::settings::{KEYS, Key, Trust};
 use crate::config::{Name, Places, Settings, file, store};
 use crate::service::{self, units};
+use crate::tls::reference::Anchor;
 
 /// Change settings and restart.
 #[derive(Args)]
@@ -53,12 +55,32 @@ impl Set {
         add::refuse_taken_port(places, &name, settings.listen)?;
         Dialer::new(None, settings.clone().into(), Resolver::default())
             .map_err(|error| Failed::from(crate::bridge::forwarder::Error::from(error)).typed())?;
-        self.apply(places, &name, &old, &new, &settings)
+        self.refuse_names_of_an_import(places, &name, &settings)?;
+        self.apply(places, &name, &new, &settings)
     }
 
-    fn apply(&self, places: &Places, name: &Name, old: &str, new: &str, settings: &Settings) -> Done {
+    fn changes_any(&self, keys: &[&str]) -> bool {
+        self.changes.iter().any(|change| keys.iter().any(|key| change.starts_with(key)))
+    }
+
+    /// A certificate of a PFX file has its names, and is not to be replaced by one of ours unasked.
+    fn refuse_names_of_an_import(&self, places: &Places, name: &Name, settings: &Settings) -> Result<(), Failed> {
+        let only_names = self.changes_any(&["san="]) && !self.changes_any(&["cert=", "key="]);
+        if only_names && settings.foreign.is_none() && matches!(proof::anchor(places, name), Ok(Anchor::Exactly(_))) {
+            let failed = Failed::new(format!("{name}: san: the certificate was imported, it has names of its own"));
+            return Err(failed.hint(format!("back to our own certificate: ewsbridge set {name} cert= key= san=...")));
+        }
+        Ok(())
+    }
+
+    fn apply(&self, places: &Places, name: &Name, new: &str, settings: &Settings) -> Done {
         let group = service::group_of_service().filter(|_| places.are_system());
         let path = places.forwarder(name);
+        let mut undo = Undo::default();
+        let identity = places.identity(name);
+        for file in [&path, &places.authorities(name), &identity.join("cert.pem"), &identity.join("key.pem")] {
+            undo.note_replaced(file)?;
+        }
         let new = &match &settings.trust {
             Trust::Ca(file, _) => {
                 let copy = identities::adopt_authorities(places, name, file, group)?.display().to_string();
@@ -66,7 +88,7 @@ impl Set {
             }
             _ => new.to_owned(),
         };
-        if self.changes.iter().any(|change| ["san=", "cert=", "key="].iter().any(|key| change.starts_with(key))) {
+        if self.changes_any(&["san=", "cert=", "key="]) {
             let made = identities::make(places, name, settings, None, group)?;
             step(Word::Ok, format!("own certificate: {}; {}", made.facts.names_text(), made.origin));
         }
@@ -75,17 +97,19 @@ impl Set {
         settings.warnings().iter().for_each(|warning| step(Word::Warn, warning));
         let runs = places.are_system() && units::running() && units::status(name)?.pid.is_some();
         if !runs || self.no_restart {
+            undo.keep();
             println!("{name}: in force at its next start");
             return Ok(0);
         }
         match restart(name, settings) {
             Ok(()) => {
+                undo.keep();
                 println!("{name}: in force; open connections had time to finish (drain_timeout)");
                 Ok(0)
             }
             Err(error) => {
                 // The service can't live with it: back to what it lived with.
-                store::write(&path, old.as_bytes(), 0o640, group)?;
+                drop(undo);
                 let _ = units::restart(name);
                 Err(Failed::from(error).hint("the old settings are in force again"))
             }
@@ -110,13 +134,18 @@ fn parsed(change: &str) -> Result<(&'static Key, Option<Value>), Failed> {
             .hint("ewsbridge show NAME lists the keys"));
     };
     let (name, text) = (name.trim().replace('-', "_"), text.trim());
-    let Some(key) = KEYS.iter().find(|key| key.name == name && key.name != "format") else {
+    if name == "format" {
+        return Err(Failed::with(code::USAGE, "format: says how the file is written; it can't be set"));
+    }
+    let Some(key) = KEYS.iter().find(|key| key.name == name) else {
         return Err(Failed::with(code::USAGE, format!("{name}: {}", file::unknown_key(&name))));
     };
     if text.is_empty() {
         return Ok((key, None));
     }
     let value = match key.name {
+        // Whoever reads them later has another working folder.
+        "ca" | "cert" | "key" => std::path::absolute(text).map_err(Failed::new)?.display().to_string().into(),
         "pin" | "accept" | "san" => Value::Array(text.split(',').map(str::trim).collect::<Array>()),
         _ => text.parse::<bool>().map(Value::from).or_else(|_| whole(text)).unwrap_or_else(|()| Value::from(text)),
     };

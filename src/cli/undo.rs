@@ -10,17 +10,22 @@ use crate::config::store;
 ///
 /// Also when the command is interrupted: dropping is enough.
 #[derive(Default)]
-pub(super) struct Undo(Vec<Box<dyn FnOnce() + Send>>);
+pub(super) struct Undo {
+    steps: Vec<Box<dyn FnOnce() + Send>>,
+    /// Second names of files that may be replaced.
+    spares: Vec<PathBuf>,
+}
 
 impl Undo {
     /// Notes how to take back what comes next.
     pub(super) fn note(&mut self, step: impl FnOnce() + Send + 'static) {
-        self.0.push(Box::new(step));
+        self.steps.push(Box::new(step));
     }
 
     /// Everything is done: nothing will be taken back.
     pub(super) fn keep(mut self) {
-        self.0.clear();
+        self.steps.clear();
+        self.spares.drain(..).for_each(|spare| _ = fs::remove_file(spare));
     }
 
     /// Makes a folder, and those above it, as far as they are missing.
@@ -59,11 +64,33 @@ impl Undo {
             });
         }
     }
+
+    /// Notes that a file may be replaced or made: what is there now will be there again.
+    ///
+    /// By a second name in its folder, which takes no room on a full disk.
+    ///
+    /// # Errors
+    /// The system's, naming the file.
+    pub(super) fn note_replaced(&mut self, path: &Path) -> Result<(), Failed> {
+        if !path.exists() {
+            self.note_absent(path.to_owned());
+            return Ok(());
+        }
+        let spare = path.with_file_name(format!(".old-{}", path.file_name().unwrap_or_default().display()));
+        // One that a killed command has left.
+        let _ = fs::remove_file(&spare);
+        fs::hard_link(path, &spare).map_err(store::Error::io(path, "keep the old one"))?;
+        let (from, to) = (spare.clone(), path.to_owned());
+        self.spares.push(spare);
+        // Two names of one file: then rename(2) does nothing, and the spare one has to go.
+        self.note(move || _ = fs::rename(&from, &to).and_then(|()| fs::remove_file(&from)));
+        Ok(())
+    }
 }
 
 impl Drop for Undo {
     fn drop(&mut self) {
-        while let Some(step) = self.0.pop() {
+        while let Some(step) = self.steps.pop() {
             step();
         }
     }
@@ -88,5 +115,24 @@ mod tests {
         undo.make_folder(&deep, 0o750, None).unwrap();
         undo.keep();
         assert!(deep.is_dir());
+
+        for keep in [false, true] {
+            fs::write(deep.join("file"), "old").unwrap();
+            fs::write(deep.join("same"), "same").unwrap();
+            let mut undo = Undo::default();
+            for name in ["file", "same", "new"] {
+                undo.note_replaced(&deep.join(name)).unwrap();
+            }
+            store::write(&deep.join("file"), b"new", 0o640, None).unwrap();
+            store::write(&deep.join("new"), b"new", 0o640, None).unwrap();
+            if keep {
+                undo.keep()
+            } else {
+                drop(undo)
+            }
+            let expected = if keep { "new" } else { "old" };
+            assert_eq!(fs::read_to_string(deep.join("file")).unwrap(), expected);
+            assert_eq!(fs::read_dir(&deep).unwrap().count(), if keep { 3 } else { 2 });
+        }
     }
 }

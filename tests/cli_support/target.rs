@@ -32,8 +32,14 @@ impl SServer {
         command.arg("-cert").arg(&certificate.cert).arg("-key").arg(&certificate.key);
         command.args(arguments).env_remove("OPENSSL_CONF");
         let live = Live::spawn(&mut command);
-        let line = live.wait_for("ACCEPT 127.0.0.1:");
-        let port = line.rsplit(':').next().and_then(|port| port.trim().parse().ok()).expect("a port after ACCEPT");
+        // It names the port only if it was not told which.
+        let port = if port == 0 {
+            let line = live.wait_for("ACCEPT 127.0.0.1:");
+            line.rsplit(':').next().and_then(|port| port.trim().parse().ok()).expect("a port after ACCEPT")
+        } else {
+            live.wait_for("ACCEPT");
+            port
+        };
         Self { live, port }
     }
 
