@@ -22,7 +22,7 @@ use std::time::Duration;
 
 pub use certificates::{Authority, Certificate, Leaf, fresh_key};
 pub use process::{Live, Outcome, run_to_end};
-pub use target::{SServer, deaf_port, tcp_target};
+pub use target::{SServer, deaf_port, tcp_target, tls_target};
 pub use tree::Tree;
 
 /// No test waits for one event longer than this. Only a failing test spends it.

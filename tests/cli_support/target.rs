@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::thread;
 
+use openssl::ssl::{Ssl, SslContext, SslMethod, SslVersion};
 use socket2::{Domain, Socket, Type};
 
 use super::{Certificate, Live, TIMEOUT};
@@ -73,6 +74,33 @@ fn serve(mut stream: TcpStream, greeting: &[u8], answer: &[u8]) {
         }
     }
     while let Ok(1..) = stream.read(&mut buffer) {}
+}
+
+/// A TLS 1.0 server that holds many connections at once, which `s_server` can't: it answers the first
+/// piece of each request with a line of HTTP; says where it is.
+pub fn tls_target(certificate: &Certificate) -> SocketAddr {
+    let mut context = SslContext::builder(SslMethod::tls_server()).expect("a context");
+    context.set_security_level(0);
+    context.set_max_proto_version(Some(SslVersion::TLS1)).expect("a version");
+    context.set_certificate(&certificate.x509).expect("a certificate");
+    context.set_private_key(&certificate.pkey).expect("a key");
+    let context = context.build();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let ssl = Ssl::new(&context).expect("a connection");
+            thread::spawn(move || {
+                stream.set_read_timeout(Some(TIMEOUT)).expect("a socket option");
+                let Ok(mut stream) = ssl.accept(stream) else { return };
+                if let Ok(1..) = stream.read(&mut [0; 4096]) {
+                    let _ = stream.write_all(b"HTTP/1.0 200 ok\r\n\r\n");
+                }
+                let _ = stream.shutdown();
+            });
+        }
+    });
+    address
 }
 
 /// A port on which nobody listens, and which nobody else can take as long as the socket lives.
