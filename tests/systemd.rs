@@ -96,7 +96,7 @@ fn a_failed_install_leaves_the_tree_as_it_was(world: &World, pristine: &Tree) {
     let obstacles = [
         ("touch /var/lib/ewsbridge", "rm /var/lib/ewsbridge", "/var/lib/ewsbridge: create: "),
         ("mkdir /usr/local/bin/ewsbridge", "rmdir /usr/local/bin/ewsbridge", "/usr/local/bin/ewsbridge: read: "),
-        ("mount -t tmpfs -o size=4k full /usr/local/bin", "umount /usr/local/bin", "No space left on device"),
+        ("mount -t tmpfs -o size=4k full /usr/local/bin", "umount /usr/local/bin", "no space left on device"),
         ("touch /usr/local/lib/systemd", "rm /usr/local/lib/systemd", "/usr/local/lib/systemd: create: "),
         ("systemctl mask ewsbridge-renew.timer", "systemctl unmask ewsbridge-renew.timer", "is masked"),
     ];

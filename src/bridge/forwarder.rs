@@ -18,8 +18,13 @@ use crate::tls::trust;
 #[derive(Clone, Debug)]
 pub enum Source {
     /// A folder with `cert.pem` and `key.pem`, looked at again from time to time; the forwarder has
-    /// a file of settings. With the stamp that its files had before they were read.
-    Folder(PathBuf, Stamp),
+    /// a file of settings.
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// How the files looked before they were read: what changes from then on is news.
+        seen: Stamp,
+    },
     /// Made for this run; never changes.
     Memory,
 }
@@ -80,7 +85,7 @@ impl Forwarder {
         resolver: Resolver,
     ) -> Result<Self, Error> {
         let settings = Arc::new(settings);
-        let file = matches!(source, Source::Folder(..));
+        let file = matches!(source, Source::Folder { .. });
         Ok(Self {
             listener: Listener::new(pair, settings.client_min_tls)?,
             dialer: Dialer::new(file.then(|| name.clone()), Arc::clone(&settings), resolver)?,
@@ -95,19 +100,18 @@ impl Forwarder {
     /// # Errors
     /// As [`Forwarder::new`].
     pub fn load(places: &Places, name: &Name, settings: Settings, resolver: Resolver) -> Result<Self, Error> {
-        let folder = places.identity(name);
-        // Before the reading: a pair that is replaced meanwhile must look like a changed one.
-        let stamp = stamp(&folder);
-        let pair = identity::read(&folder)?;
-        Self::new(name.to_string(), settings, pair, Source::Folder(folder, stamp), resolver)
+        let path = places.identity(name);
+        let source = Source::Folder { seen: stamp(&path), path };
+        let pair = identity::read(&places.identity(name))?;
+        Self::new(name.to_string(), settings, pair, source, resolver)
     }
 
     /// Takes a changed certificate over as long as the process lives, at once on SIGHUP; a bad one
     /// leaves the old in force.
     pub async fn follow_identity(&self) {
-        let Source::Folder(folder, read) = &self.source else { return };
+        let Source::Folder { path: folder, seen } = &self.source else { return };
         let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
-        let mut seen = *read;
+        let mut seen = *seen;
         loop {
             let asked = tokio::select! {
                 _ = hangup.recv() => true,
@@ -138,7 +142,7 @@ impl Forwarder {
     }
 }
 
-/// What changes when one of the two files does: time and length of each.
+/// What changes when one of the two files does: their times and lengths.
 pub type Stamp = [Option<(SystemTime, u64)>; 2];
 
 fn stamp(folder: &Path) -> Stamp {

@@ -18,7 +18,8 @@ use super::failure::{Blame, Failure};
 use crate::config::values::{Host, Target};
 use crate::words;
 
-type Answer = Option<Result<Arc<[IpAddr]>, String>>;
+/// What a look-up brought, once it is over.
+type Answer = Option<Result<Arc<[IpAddr]>, Refused>>;
 
 /// Looks names up, one look-up a name at a time. Clones share their look-ups.
 #[derive(Clone, Default)]
@@ -37,15 +38,15 @@ impl Resolver {
     ///
     /// # Cancel safety
     /// The look-up goes on for whoever else waits for it.
-    pub async fn addresses(&self, host: &Host) -> Result<Arc<[IpAddr]>, String> {
+    async fn addresses(&self, host: &Host) -> Result<Arc<[IpAddr]>, Refused> {
         let name = match host {
             Host::Address(address) => return Ok(Arc::from([*address])),
             Host::Name(name) => name,
         };
         let mut answer = self.join_or_start(name);
         let resolved = answer.wait_for(Option::is_some).await;
-        let resolved = resolved.map_err(|_| "the look-up was abandoned".to_owned())?;
-        resolved.clone().unwrap_or_else(|| Err("no answer".to_owned()))
+        let resolved = resolved.map_err(|_| Refused::Ours("the look-up was abandoned".to_owned()))?;
+        resolved.clone().unwrap_or_else(|| Err(Refused::Ours("no answer".to_owned())))
     }
 
     fn join_or_start(&self, name: &str) -> watch::Receiver<Answer> {
@@ -84,7 +85,10 @@ impl Resolver {
         let addresses = addresses.map_err(|_| {
             failed("look-up", format!("no answer within {seconds}"), Some("is the name server of this machine up?"))
         })?;
-        let addresses = addresses.map_err(|cause| failed("look-up", cause, Some("is the name right?")))?;
+        let addresses = addresses.map_err(|refused| match refused {
+            Refused::Ours(cause) => Failure { blame: Blame::Bridge, ..failed("look-up", cause, None) },
+            Refused::Theirs(cause) => failed("look-up", cause, Some("is the name right?")),
+        })?;
         let addresses: Vec<SocketAddr> = addresses.iter().map(|ip| SocketAddr::new(*ip, target.port)).collect();
         match connect_any(&addresses, matches!(target.host, Host::Address(_)), deadline, &seconds).await {
             Ok(connected) => Ok(connected),
@@ -94,23 +98,28 @@ impl Resolver {
     }
 }
 
-async fn look_up(name: &str) -> Result<Arc<[IpAddr]>, String> {
+async fn look_up(name: &str) -> Result<Arc<[IpAddr]>, Refused> {
     let mut found = Vec::new();
-    for address in tokio::net::lookup_host((name, 0)).await.map_err(|error| look_up_text(&error))? {
+    for address in tokio::net::lookup_host((name, 0)).await.map_err(|error| look_up_error(&error))? {
         if !found.contains(&address.ip()) {
             found.push(address.ip());
         }
     }
-    if found.is_empty() { Err("the name has no address".to_owned()) } else { Ok(found.into()) }
+    if found.is_empty() { Err(Refused::Theirs("the name has no address".to_owned())) } else { Ok(found.into()) }
 }
 
-/// The resolver's words without the standard library's preface.
-fn look_up_text(error: &io::Error) -> String {
+/// The resolver's words without the standard library's preface. What has a number of the system's
+/// own is a shortage of this machine, out of descriptors say, and no answer about the name.
+fn look_up_error(error: &io::Error) -> Refused {
+    if error.raw_os_error().is_some() {
+        return Refused::Ours(words::of(error));
+    }
     let text = error.to_string();
-    words::lower(text.strip_prefix("failed to lookup address information: ").unwrap_or(&text))
+    Refused::Theirs(words::lower(text.strip_prefix("failed to lookup address information: ").unwrap_or(&text)))
 }
 
-/// Why no address could be connected to.
+/// Why there is no address, or none that could be connected to.
+#[derive(Clone)]
 enum Refused {
     /// The way to the target, or the target.
     Theirs(String),

@@ -4,7 +4,6 @@
 //! port free; what does the target speak and who vouches for it; our own certificate; the file of
 //! settings; the service; the proof through the forwarder's own port.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,9 +15,10 @@ use tokio_util::task::TaskTracker;
 
 use super::failed::{Failed, code};
 use super::flags::{IdentityFlags, TargetFlags};
+use super::identities::{self, Made};
 use super::talk::{self, Word, step};
 use super::undo::Undo;
-use super::{Done, firewall, identities, proof, run};
+use super::{Done, proof, run, summary};
 use crate::bridge::dialer::{Dialed, Dialer, Reached};
 use crate::bridge::failure::Failure;
 use crate::bridge::resolver::Resolver;
@@ -27,7 +27,6 @@ use crate::config::settings::Trust;
 use crate::config::values::Listen;
 use crate::config::{Draft, Name, Places, Settings, store};
 use crate::service::{self, units};
-use crate::tls::certificate::Facts;
 use crate::tls::trust::Voucher;
 
 /// Probe the target, make a certificate, start the forwarder, prove the path.
@@ -93,7 +92,7 @@ impl Add {
 
         let mut undo = Undo::default();
         let group = service::group_of_service().filter(|_| places.are_system());
-        let facts = self.make_identity(places, &name, &settings, group, &mut undo)?;
+        let made = self.make_identity(places, &name, &settings, group, &mut undo)?;
         write_settings(places, &name, &mut draft, group, &mut undo)?;
         let settings = draft.settings()?;
         warnings.iter().for_each(|warning| step(Word::Warn, warning));
@@ -113,7 +112,7 @@ impl Add {
         if let Some(foreground) = foreground {
             foreground.stop().await;
         }
-        summary(&name, &settings, &facts, began.elapsed(), systemd);
+        summary::print(&name, &settings, &made, began.elapsed(), systemd);
         Ok(0)
     }
 
@@ -184,14 +183,14 @@ impl Add {
         settings: &Settings,
         group: Option<Gid>,
         undo: &mut Undo,
-    ) -> Result<Facts, Failed> {
+    ) -> Result<Made, Failed> {
         undo.make_folder(&places.state, 0o750, group)?;
         undo.note_absent(places.authority());
         undo.make_folder(&places.state.join("identity"), 0o750, group)?;
         undo.note_absent(places.identity(name));
         let made = identities::make(places, name, settings, self.identity.pfx(self.no_input)?, group)?;
         step(Word::Ok, format!("own certificate: {}; {}", made.facts.names_text(), made.origin));
-        Ok(made.facts)
+        Ok(made)
     }
 
     /// One request through the forwarder's own port, as a client would.
@@ -383,44 +382,6 @@ impl Foreground {
         self.stop.cancel();
         self.sessions.close();
         let _ = tokio::time::timeout(Duration::from_secs(1), self.sessions.wait()).await;
-    }
-}
-
-fn summary(name: &Name, settings: &Settings, facts: &Facts, time: Duration, systemd: bool) {
-    let port = settings.listen.port();
-    let host = match settings.listen {
-        Listen::At(address) if !address.ip().is_unspecified() => SocketAddr::new(address.ip(), port).to_string(),
-        _ => format!("{}:{port}", facts.names.first().map_or("this-host", String::as_str)),
-    };
-    println!();
-    println!("{name} is ready in {:.1} s: clients -> {host} -> {}", time.as_secs_f64(), settings.target);
-    println!("Reached by: {}", firewall::who_reaches(settings.listen));
-    println!("NEXT STEPS");
-    println!("  1. In the calendar migration form enter");
-    let own = settings.foreign.is_none();
-    for (russian, english, value) in [
-        ("Адрес сервера EWS", "EWS server address", host.as_str()),
-        ("Пропустить проверку SSL-сертификата", "skip the check", "off"),
-        (
-            "SSL-сертификат сервера (или корневой)",
-            "certificate",
-            if own { "the text that step 2 prints" } else { "the authority of your certificate" },
-        ),
-    ] {
-        let label = if talk::is_utf8() { format!("{russian} ({english})") } else { english.to_owned() };
-        println!("       {label}{}{value}", " ".repeat(54_usize.saturating_sub(label.chars().count()).max(1)));
-    }
-    println!("  2. Print the certificate to paste: ewsbridge cert show {name}");
-    let mut number = 3;
-    if let Some(hint) = firewall::open_port(settings.listen) {
-        println!("  {number}. {hint}");
-        number += 1;
-    }
-    if systemd {
-        println!("Later:   ewsbridge check {name}      journalctl -u ewsbridge@{name}");
-    } else {
-        println!("  {number}. No systemd here, so start it yourself: ewsbridge run {name}");
-        println!("Later:   ewsbridge check {name}");
     }
 }
 

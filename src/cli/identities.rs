@@ -18,6 +18,8 @@ pub(super) struct Made {
     pub facts: Facts,
     /// Where it is from and how long it holds, in words.
     pub origin: String,
+    /// Whether our CA issued it.
+    pub own: bool,
 }
 
 /// Puts in place what the forwarder serves.
@@ -31,6 +33,7 @@ pub(super) fn make(
     from: Option<Pfx>,
     group: Option<Gid>,
 ) -> Result<Made, Failed> {
+    let own_issued = settings.foreign.is_none() && from.is_none();
     let origin = match (&settings.foreign, from) {
         (Some((cert, key)), _) => {
             identity::adopt(places, name, cert, key, group).map_err(own)?;
@@ -54,7 +57,7 @@ pub(super) fn make(
     };
     let facts = identity::read(&places.identity(name)).map_err(own)?.facts;
     let origin = format!("to {}, {origin}", facts.not_after.date());
-    Ok(Made { facts, origin })
+    Ok(Made { facts, origin, own: own_issued })
 }
 
 /// Copies a file of authorities to where the service can read it, and says where that is: its

@@ -20,6 +20,7 @@ mod remove;
 mod run;
 mod set;
 mod show;
+mod summary;
 mod talk;
 mod trust;
 mod undo;

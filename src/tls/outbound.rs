@@ -101,6 +101,7 @@ impl Connector {
                 | SslMode::RELEASE_BUFFERS,
         );
         context.set_session_cache_mode(SslSessionCacheMode::OFF);
+        limit_chain(&mut context);
         let judge = Judge::new(&settings, &mut context)?;
         Ok(Self {
             context: context.build(),
@@ -149,6 +150,19 @@ impl Connector {
 /// Pads hellos of 256 to 511 bytes, at which some servers hang (RFC 7685): OpenSSL's
 /// `SSL_OP_TLSEXT_PADDING`, for which the crate has no name.
 const TLSEXT_PADDING: SslOptions = SslOptions::from_bits_retain(1 << 4);
+
+/// The longest certificate message that is read, in bytes; what is longer ends the handshake. A dozen
+/// certificates fit. OpenSSL's own limit of 100 KiB lets a hostile server take several hundred MiB
+/// of memory (CVE-2026-35189).
+const CHAIN: std::ffi::c_long = 32 << 10;
+
+#[allow(unsafe_code)]
+fn limit_chain(context: &mut SslContextBuilder) {
+    /// `SSL_CTRL_SET_MAX_CERT_LIST` (ssl.h), for which the crates have no name.
+    const SET_MAX_CERT_LIST: std::ffi::c_int = 51;
+    // SAFETY: the context is alive, and this control takes a number and no pointer.
+    unsafe { openssl_sys::SSL_CTX_ctrl(context.as_ptr(), SET_MAX_CERT_LIST, CHAIN, std::ptr::null_mut()) };
+}
 
 fn protocol(version: Version) -> SslVersion {
     match version {

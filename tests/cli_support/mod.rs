@@ -162,3 +162,8 @@ pub fn free_port() -> u16 {
     }
     panic!("no free port between 20000 and 32000");
 }
+
+/// Whether this test may do what only root may.
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
