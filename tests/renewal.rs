@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use nix::sys::signal::Signal;
 use openssl::x509::X509;
 
 use cli_support::{Certificate, EWSBRIDGE, Live, Outcome, Sandbox, free_port, run_to_end, s_client, tls_target};
@@ -186,4 +187,18 @@ fn a_broken_foreign_pair_leaves_the_old_one_and_the_others_are_renewed() {
     let gone = format!("certificate: {cert}: read: no such file or directory\n");
     assert_eq!(sandbox.run(["cert", "renew", "exch1"]).exited(1).error(), gone);
     assert_eq!(sandbox.tree(), before);
+}
+
+#[test]
+fn sighup_right_after_the_start_looks_at_the_certificate_at_once() {
+    let (sandbox, _) = sandbox();
+    for _ in 0..5 {
+        let server = sandbox.serve("exch1");
+        sandbox.run(["cert", "renew", "exch1", "--force"]).succeeded();
+        // Without it the look comes once a minute, later than this test waits.
+        server.signal(Signal::SIGHUP);
+        server.wait_for("certificate loaded forwarder=");
+        server.signal(Signal::SIGTERM);
+        server.finish().succeeded();
+    }
 }

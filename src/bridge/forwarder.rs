@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
 
 use super::dialer::Dialer;
 use super::resolver::Resolver;
@@ -106,11 +106,18 @@ impl Forwarder {
         Self::new(name.to_string(), settings, pair, source, resolver)
     }
 
+    /// Whether its certificate lies on disk, where it may change.
+    pub fn is_on_disk(&self) -> bool {
+        matches!(self.source, Source::Folder { .. })
+    }
+
     /// Takes a changed certificate over as long as the process lives, at once on SIGHUP; a bad one
     /// leaves the old in force.
-    pub async fn follow_identity(&self) {
+    ///
+    /// `hangup` is the caller's: until it is registered SIGHUP ends the process, so it must be before
+    /// anybody is told that the forwarder runs.
+    pub async fn follow_identity(&self, mut hangup: Signal) {
         let Source::Folder { path: folder, seen } = &self.source else { return };
-        let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
         let mut seen = *seen;
         loop {
             let asked = tokio::select! {

@@ -205,10 +205,14 @@ async fn serve_bound(bound: Vec<(Arc<Forwarder>, std::net::TcpListener)>) -> Don
     let mut drain = Duration::ZERO;
     for (forwarder, socket) in bound {
         let socket = tokio::net::TcpListener::from_std(socket).map_err(failed)?;
+        // Without a file there is nothing to follow, and SIGHUP ends the run as it ends any program.
+        let hangup = forwarder.is_on_disk().then(|| signal(SignalKind::hangup())).transpose().map_err(failed)?;
         announce(&forwarder, &socket);
         drain = drain.max(forwarder.settings.deadlines.drain);
         tokio::spawn(listener::run(Arc::clone(&forwarder), socket, sessions.clone(), stop.clone()));
-        tokio::spawn(async move { forwarder.follow_identity().await });
+        if let Some(hangup) = hangup {
+            tokio::spawn(async move { forwarder.follow_identity(hangup).await });
+        }
     }
     notify::ready("listening");
     end.next().await;
