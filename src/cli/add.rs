@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::failed::{Failed, code};
-use super::flags::{IdentityFlags, TargetFlags};
+use super::flags::{IdentityFlags, Pfx, TargetFlags};
 use super::identities::{self, Made};
 use super::talk::{self, Word, step};
 use super::undo::Undo;
@@ -59,10 +59,12 @@ const PROOF: Duration = Duration::from_secs(10);
 impl Add {
     /// Adds the forwarder, or leaves everything as it was.
     pub(super) fn run(self, places: &Places) -> Done {
-        super::interruptible(async { self.add(places).await })
+        // A password is asked for while nothing has been done yet, and Ctrl-C simply ends it.
+        let pfx = self.identity.pfx(self.no_input)?;
+        super::interruptible(async { self.add(places, pfx).await })
     }
 
-    async fn add(self, places: &Places) -> Done {
+    async fn add(self, places: &Places, pfx: Option<Pfx>) -> Done {
         let began = Instant::now();
         let name: Name = self.name.parse().map_err(|error| Failed::with(code::USAGE, error))?;
         let mut draft = self.draft();
@@ -92,7 +94,7 @@ impl Add {
 
         let mut undo = Undo::default();
         let group = service::group_of_service().filter(|_| places.are_system());
-        let made = self.make_identity(places, &name, &settings, group, &mut undo)?;
+        let made = Self::make_identity(places, &name, &settings, pfx, group, &mut undo)?;
         write_settings(places, &name, &mut draft, group, &mut undo)?;
         let settings = draft.settings()?;
         warnings.iter().for_each(|warning| step(Word::Warn, warning));
@@ -102,7 +104,8 @@ impl Add {
             start_service(&name, &settings, &mut undo)?;
             None
         } else {
-            step(Word::Skip, "systemd does not run here; served only for the proof");
+            let why = if places.are_system() { "systemd does not run here" } else { "not the system's own folders" };
+            step(Word::Skip, format!("{why}; served only for the proof"));
             Some(Foreground::start(places, &name, &settings, reserved)?)
         };
         if !self.offline {
@@ -177,10 +180,10 @@ impl Add {
     }
 
     fn make_identity(
-        &self,
         places: &Places,
         name: &Name,
         settings: &Settings,
+        pfx: Option<Pfx>,
         group: Option<Gid>,
         undo: &mut Undo,
     ) -> Result<Made, Failed> {
@@ -188,7 +191,7 @@ impl Add {
         undo.note_absent(places.authority());
         undo.make_folder(&places.state.join("identity"), 0o750, group)?;
         undo.note_absent(places.identity(name));
-        let made = identities::make(places, name, settings, self.identity.pfx(self.no_input)?, group)?;
+        let made = identities::make(places, name, settings, pfx, group)?;
         step(Word::Ok, format!("own certificate: {}; {}", made.facts.names_text(), made.origin));
         Ok(made)
     }

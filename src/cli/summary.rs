@@ -29,7 +29,7 @@ pub(super) fn print(name: &Name, settings: &Settings, made: &Made, time: Duratio
     }
     steps.extend(firewall::open_port(settings.listen));
     if !systemd {
-        steps.push(format!("No systemd here, so start it yourself: ewsbridge run {name}"));
+        steps.push(format!("No service was started, so start it yourself: ewsbridge run {name}"));
     }
     for (index, step) in steps.iter().enumerate() {
         println!("  {}. {step}", index + 1);
