@@ -5,25 +5,13 @@
 mod common;
 
 use common::{
-    Bridge, Certificate, Failure, Pki, TIMEOUT, TlsTarget, client_hello, connect, eventually, stalled_hello, within,
+    Bridge, Failure, Pki, TIMEOUT, client_hello, connect, echo, eventually, is_served, stalled_hello, within,
 };
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-
-fn echo() -> (Certificate, TlsTarget) {
-    let certificate = Pki::new().server();
-    let target = TlsTarget::echo(&certificate);
-    (certificate, target)
-}
-
-async fn is_served(bridge: &Bridge) {
-    let mut client = bridge.client().await;
-    client.send(b"word").await;
-    assert_eq!(client.receive(4).await, b"word");
-}
 
 /// Reads until the bridge ends the connection, however it does.
 async fn until_dropped(tcp: &mut TcpStream) -> Vec<u8> {

@@ -7,21 +7,9 @@ mod common;
 use std::fs;
 use std::process::Command;
 
-use common::{Bridge, Certificate, Pki, TlsTarget, client_hello, within};
+use common::{Bridge, client_hello, echo, is_served, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-
-fn echo() -> (Certificate, TlsTarget) {
-    let certificate = Pki::new().server();
-    let target = TlsTarget::echo(&certificate);
-    (certificate, target)
-}
-
-async fn is_served(bridge: &Bridge) {
-    let mut client = bridge.client().await;
-    client.send(b"word").await;
-    assert_eq!(client.receive(4).await, b"word");
-}
 
 /// Leaves the bridge so many descriptors beyond those that it has open. The limit is on their numbers.
 fn leave(bridge: &Bridge, more: usize) {

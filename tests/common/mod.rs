@@ -61,3 +61,17 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
+
+/// A server that gives back what it gets, and its certificate.
+pub fn echo() -> (Certificate, TlsTarget) {
+    let certificate = Pki::new().server();
+    let target = TlsTarget::echo(&certificate);
+    (certificate, target)
+}
+
+/// One client of the bridge gets its bytes back.
+pub async fn is_served(bridge: &Bridge) {
+    let mut client = bridge.client().await;
+    client.send(b"word").await;
+    assert_eq!(client.receive(4).await, b"word");
+}
