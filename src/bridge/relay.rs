@@ -81,7 +81,9 @@ const TURNS: usize = 16;
 pub async fn run(client: &mut impl Leg, target: &mut impl Leg, patience: Patience) -> Outcome {
     let mut relay = Relay::new(patience);
     let outcome = poll_fn(|cx| relay.poll(cx, client, target)).await;
-    if matches!(outcome.end, End::Peer(Ending::CloseNotify | Ending::Fin)) {
+    // A client that is gone takes nothing more. One whose target broke off may have an answer to read.
+    let client_is_gone = outcome.by == Side::Client && matches!(outcome.end, End::Failed(_) | End::Peer(Ending::Reset));
+    if !client_is_gone && !matches!(outcome.end, End::Silent(_)) {
         let mut left = (true, true);
         let lingering = poll_fn(|cx| {
             left.0 = left.0 && target.poll_linger(cx).is_pending();
@@ -188,6 +190,17 @@ impl Direction {
     }
 
     fn pass_end(&mut self, cx: &mut Context<'_>, sink: &mut impl Leg, how: Ending) -> Poll<()> {
+        if how == Ending::Reset && self.unflushed {
+            // A reset waits for nothing, so what was taken must have left before it.
+            match sink.poll_flush(cx) {
+                Poll::Ready(Ok(())) => self.unflushed = false,
+                Poll::Ready(Err(_)) => {
+                    self.state = State::Broken;
+                    return Poll::Ready(());
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
         match sink.poll_end(cx, how) {
             Poll::Ready(Ok(())) => self.state = State::Done,
             Poll::Ready(Err(_)) => self.state = State::Broken,
@@ -199,6 +212,11 @@ impl Direction {
     fn is_over(&self) -> bool {
         matches!(self.state, State::Done | State::Broken)
     }
+
+    /// Bytes wait for a sink that does not take them, and the source is not looked at.
+    fn is_stuck(&self) -> bool {
+        self.start < self.end && !self.is_over()
+    }
 }
 
 struct Relay {
@@ -208,14 +226,27 @@ struct Relay {
     first: Option<(Side, End)>,
     patience: Patience,
     last_progress: Instant,
+    /// When the legs were last asked whether they are gone.
+    last_look: Instant,
     alarm: Pin<Box<Sleep>>,
 }
+
+/// How often a side that can't be read is asked whether it is still there.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl Relay {
     fn new(patience: Patience) -> Self {
         let now = Instant::now();
         let alarm = Box::pin(tokio::time::sleep_until(now));
-        Self { up: Direction::new(), down: Direction::new(), first: None, patience, last_progress: now, alarm }
+        Self {
+            up: Direction::new(),
+            down: Direction::new(),
+            first: None,
+            patience,
+            last_progress: now,
+            last_look: now,
+            alarm,
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, client: &mut impl Leg, target: &mut impl Leg) -> Poll<Outcome> {
@@ -259,22 +290,36 @@ impl Relay {
         self.down.state == State::Broken || (self.up.is_over() && self.down.is_over())
     }
 
-    /// Waits for the legs, with a limit to the silence.
+    /// Waits for the legs, with a limit to the silence and an eye on those that can't be read.
     fn wait(&mut self, cx: &mut Context<'_>, client: &mut impl Leg, target: &mut impl Leg) -> Poll<Outcome> {
-        let limit = if self.first.is_none() { self.patience.open } else { Some(self.patience.half_closed) };
-        let Some(limit) = limit else {
-            return Poll::Pending;
-        };
-        let deadline = self.last_progress + limit;
-        if self.alarm.deadline() != deadline {
-            self.alarm.as_mut().reset(deadline);
+        loop {
+            let limit = if self.first.is_none() { self.patience.open } else { Some(self.patience.half_closed) };
+            let silent = limit.map(|limit| self.last_progress + limit);
+            let stuck = self.up.is_stuck() || self.down.is_stuck();
+            let look = stuck.then(|| self.last_look.max(self.last_progress) + LOOK);
+            let Some(deadline) = silent.into_iter().chain(look).min() else {
+                return Poll::Pending;
+            };
+            if self.alarm.deadline() != deadline {
+                self.alarm.as_mut().reset(deadline);
+            }
+            if self.alarm.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.last_look = Instant::now();
+            let by = if client.is_gone() {
+                (Side::Client, End::Peer(Ending::Reset))
+            } else if target.is_gone() && !self.down.is_stuck() {
+                (Side::Target, End::Peer(Ending::Reset))
+            } else if let Some(limit) = limit.filter(|limit| self.last_progress + *limit <= self.last_look) {
+                (Side::Bridge, End::Silent(limit))
+            } else {
+                continue;
+            };
+            self.first = Some(by);
+            self.drop_what_is_left(client, target);
+            return Poll::Ready(self.outcome());
         }
-        if self.alarm.as_mut().poll(cx).is_pending() {
-            return Poll::Pending;
-        }
-        self.first = Some((Side::Bridge, End::Silent(limit)));
-        self.drop_what_is_left(client, target);
-        Poll::Ready(self.outcome())
     }
 
     /// Ends what has not ended in due form, without a word that could be taken for a whole answer.
@@ -311,6 +356,11 @@ mod tests {
         takes: usize,
         given: Vec<u8>,
         ended: Option<Ending>,
+        /// Whether it takes what it is given only to hold it until it is flushed.
+        holds: bool,
+        held: Vec<u8>,
+        flushes_late: bool,
+        gone: bool,
     }
 
     enum Step {
@@ -360,18 +410,31 @@ mod tests {
             if self.takes == 0 {
                 return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
             }
+            if self.gone {
+                return Poll::Pending;
+            }
             let count = bytes.len().min(self.takes);
-            self.given.extend_from_slice(&bytes[..count]);
+            if self.holds { &mut self.held } else { &mut self.given }.extend_from_slice(&bytes[..count]);
             Poll::Ready(Ok(count))
         }
 
-        fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            if std::mem::take(&mut self.flushes_late) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let held = std::mem::take(&mut self.held);
+            self.given.extend(held);
             Poll::Ready(Ok(()))
         }
 
         fn poll_end(&mut self, _: &mut Context<'_>, how: Ending) -> Poll<io::Result<()>> {
             self.ended = Some(how);
             Poll::Ready(Ok(()))
+        }
+
+        fn is_gone(&self) -> bool {
+            self.gone
         }
 
         fn poll_linger(&mut self, _: &mut Context<'_>) -> Poll<()> {
@@ -414,6 +477,21 @@ mod tests {
             assert_eq!((client.given.as_slice(), client.ended), (&b"some bytes"[..], Some(how)), "{how:?}");
             assert!(matches!(outcome.end, End::Peer(seen) if seen == how), "{how:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_reset_leaves_only_after_what_the_sink_holds() {
+        let client = Scripted { holds: true, flushes_late: true, ..Scripted::saying([]) };
+        let (_, client, _) = relayed(client, Scripted::saying([bytes("the last record"), Ends(Reset)])).await;
+        assert_eq!((client.given.as_slice(), client.ended), (&b"the last record"[..], Some(Reset)));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_gone_behind_unread_bytes_frees_a_target_that_takes_none() {
+        let client = Scripted { gone: true, ..Scripted::saying([bytes("an upload")]) };
+        let target = Scripted { gone: true, ..Scripted::saying([]) };
+        let (outcome, _, target) = relayed(client, target).await;
+        assert_eq!((outcome.by, target.ended), (Side::Client, Some(Reset)));
     }
 
     #[tokio::test]

@@ -76,6 +76,10 @@ pub trait Leg {
     /// As [`Leg::poll_write`].
     fn poll_end(&mut self, cx: &mut Context<'_>, how: Ending) -> Poll<io::Result<()>>;
 
+    /// Whether TCP was torn down, seen without reading: while a peer's bytes can't be passed on nobody
+    /// reads, and a reset behind them would go unheard.
+    fn is_gone(&self) -> bool;
+
     /// Closes for good once the peer has what we sent: ends TCP's write side, then reads and drops
     /// what still comes until the peer ends too. Unread input at a `close` makes the kernel reset
     /// the connection, and a reset destroys what is still queued for the peer.

@@ -4,6 +4,7 @@ use std::io::{self, IoSlice, Read, Write};
 use std::task::{Context, Poll, ready};
 
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use crate::config::settings::Keepalive;
@@ -17,6 +18,8 @@ pub struct Socket {
     /// The peer's first bytes, which tell what it speaks if it isn't TLS, or how old its TLS is.
     first: [u8; FIRST],
     first_count: usize,
+    /// The close will be a reset.
+    aborted: bool,
 }
 
 /// As many bytes as lead to the version in a ClientHello: record header, handshake header, version.
@@ -37,7 +40,7 @@ impl Socket {
             .with_interval(keepalive.interval)
             .with_retries(keepalive.probes);
         SockRef::from(&tcp).set_tcp_keepalive(&probes)?;
-        Ok(Self { tcp, linger_left: LINGER_BYTES, first: [0; FIRST], first_count: 0 })
+        Ok(Self { tcp, linger_left: LINGER_BYTES, first: [0; FIRST], first_count: 0, aborted: false })
     }
 
     /// The connection itself.
@@ -59,12 +62,13 @@ impl Socket {
     }
 
     /// Tears the connection down: a reset where nothing is queued for the peer any more, else a
-    /// plain end of the write side, since a reset would destroy what is queued.
+    /// plain end of the write side, since a reset would destroy what is queued; then linger.
     ///
     /// # Errors
     /// The connection is gone already.
-    pub fn abort(&self) -> io::Result<()> {
+    pub fn abort(&mut self) -> io::Result<()> {
         if unsent(&self.tcp)? == 0 {
+            self.aborted = true;
             return SockRef::from(&self.tcp).set_linger(Some(std::time::Duration::ZERO));
         }
         self.finish()
@@ -72,7 +76,7 @@ impl Socket {
 
     /// Ends the write side, then reads and drops until the peer ends, fails or has sent enough.
     pub fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.finish().is_err() {
+        if self.aborted || self.finish().is_err() {
             return Poll::Ready(());
         }
         let mut scratch = [0; 16 << 10];
@@ -91,12 +95,18 @@ impl Socket {
         Poll::Ready(())
     }
 
+    /// Whether TCP was torn down, whatever may still lie unread before that.
+    pub fn is_gone(&self) -> bool {
+        state(&self.tcp).is_ok_and(|state| state == CLOSED)
+    }
+
     /// Resolves when the peer has ended or reset the connection; never while bytes or silence come.
     pub async fn ended(&self) {
         let mut byte = [0];
         match self.tcp.peek(&mut byte).await {
             Ok(0) | Err(_) => {}
-            Ok(_) => std::future::pending().await,
+            // More bytes hide the end of the stream, but not a reset.
+            Ok(_) => _ = self.tcp.ready(Interest::ERROR).await,
         }
     }
 }
@@ -125,6 +135,23 @@ impl Write for Socket {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// `TCP_CLOSE` of tcp_states.h: reset, or given up by the kernel.
+const CLOSED: u8 = 7;
+
+/// The state of the connection (`TCP_INFO`, tcp(7)), whose first byte it is.
+fn state(tcp: &TcpStream) -> io::Result<u8> {
+    use std::os::fd::AsRawFd;
+    let mut state = 0_u8;
+    let mut length: nix::libc::socklen_t = 1;
+    // SAFETY: the descriptor is open while `tcp` is borrowed, and the call writes at most `length` bytes.
+    #[allow(unsafe_code)]
+    let answer = unsafe {
+        let (level, name) = (nix::libc::IPPROTO_TCP, nix::libc::TCP_INFO);
+        nix::libc::getsockopt(tcp.as_raw_fd(), level, name, (&raw mut state).cast(), &raw mut length)
+    };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(state) }
 }
 
 /// Bytes that the peer has not acknowledged (SIOCOUTQ, tcp(7)).

@@ -226,7 +226,9 @@ impl Answered {
     /// # Cancel safety
     /// Dropping the future closes the connection.
     pub async fn finish(mut self) -> Result<Inbound, Error> {
-        self.connection.process_new_packets()?;
+        if let Err(error) = self.connection.process_new_packets() {
+            return Err(self.give_up(error).await);
+        }
         loop {
             while self.connection.wants_write() {
                 match self.connection.write_tls(&mut self.socket) {
@@ -244,8 +246,7 @@ impl Answered {
                 Ok(0) => return Err(Error::Io(io::ErrorKind::UnexpectedEof.into())),
                 Ok(_) => {
                     if let Err(error) = self.connection.process_new_packets() {
-                        let _ = self.connection.write_tls(&mut self.socket);
-                        return Err(Error::Tls(error));
+                        return Err(self.give_up(error).await);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -254,6 +255,13 @@ impl Answered {
                 Err(error) => return Err(Error::Io(error)),
             }
         }
+    }
+
+    /// Sends the alert that rustls has prepared, and lets the client read it.
+    async fn give_up(mut self, error: rustls::Error) -> Error {
+        while self.connection.wants_write() && self.connection.write_tls(&mut self.socket).is_ok() {}
+        linger(&mut self.socket).await;
+        Error::Tls(error)
     }
 }
 
@@ -328,9 +336,13 @@ impl Inbound {
     }
 }
 
+/// How often one fill goes on before other tasks get their turn: a client that sends empty records
+/// would otherwise keep a thread.
+const ATTEMPTS: usize = 64;
+
 impl Leg for Inbound {
     fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<Fill>> {
-        loop {
+        for _ in 0..ATTEMPTS {
             match io::Read::read(&mut self.connection.reader(), buffer) {
                 Ok(0) => return Poll::Ready(Ok(Fill::Ended(Ending::CloseNotify))),
                 Ok(count) => return Poll::Ready(Ok(Fill::Bytes(count))),
@@ -347,6 +359,8 @@ impl Leg for Inbound {
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
@@ -372,6 +386,10 @@ impl Leg for Inbound {
         }
         ready!(self.poll_send(cx))?;
         Poll::Ready(self.socket.finish())
+    }
+
+    fn is_gone(&self) -> bool {
+        self.socket.is_gone()
     }
 
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -318,7 +318,7 @@ impl Leg for Outbound {
 
     fn poll_end(&mut self, cx: &mut Context<'_>, how: Ending) -> Poll<io::Result<()>> {
         match how {
-            Ending::Reset => Poll::Ready(self.stream.get_ref().abort()),
+            Ending::Reset => Poll::Ready(self.stream.get_mut().abort()),
             Ending::Fin => Poll::Ready(self.stream.get_ref().finish()),
             // No FIN yet: IIS takes it for a client that has gone. It follows when the target has ended.
             Ending::CloseNotify => match ready!(self.drive(cx, SslStream::shutdown)) {
@@ -327,6 +327,10 @@ impl Leg for Outbound {
                 Err(error) => Poll::Ready(Err(as_io(error))),
             },
         }
+    }
+
+    fn is_gone(&self) -> bool {
+        self.stream.get_ref().is_gone()
     }
 
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
