@@ -8,7 +8,7 @@ use common::{Bridge, Certificate, Connection, Pki, Stream, TIMEOUT, TlsTarget, r
 use std::io::{Read, Write};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const REQUEST: &[u8] = b"request";
 
@@ -324,4 +324,66 @@ async fn payload_is_never_logged() {
     drop(client);
     bridge.session();
     assert!(!bridge.log().contains("Authorization") && !bridge.log().contains("c2VjcmV0"), "{}", bridge.log());
+}
+
+/// A target that answers an upload early, in full, and then breaks off, as a `close` with unread
+/// input does: what it sent has arrived, and a reset comes behind it.
+#[tokio::test]
+async fn early_answer_with_a_reset_behind_it_arrives_whole() {
+    const ANSWER: usize = 300_000;
+    for round in 0..5 {
+        let (_target, bridge) = after_request(
+            |mut connection| {
+                connection.write_all(&Stream::bytes("answer", ANSWER)).unwrap();
+                connection.delivered();
+                connection.reset();
+            },
+            &[],
+        );
+        let mut client = bridge.client().await;
+        client.send(REQUEST).await;
+        let (mut from, mut to) = tokio::io::split(&mut client);
+        let upload = async {
+            // Ends with an error once the bridge takes no more.
+            while to.write_all(&[7; 16 << 10]).await.is_ok() {}
+        };
+        let download = async {
+            let mut answer = vec![0; ANSWER];
+            from.read_exact(&mut answer).await.map(|_| answer)
+        };
+        // A late reader: when it begins, the reset is long there.
+        let late = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            download.await
+        };
+        let answer = within("the answer", async {
+            tokio::select! {
+                answer = late => answer,
+                () = async { upload.await; std::future::pending::<()>().await } => unreachable!(),
+            }
+        });
+        let answer = answer.await.unwrap_or_else(|error| panic!("round {round}: {error}\n{}", bridge.session().line));
+        assert!(answer == Stream::bytes("answer", ANSWER), "round {round}: the answer was changed");
+    }
+}
+
+#[tokio::test]
+async fn client_that_gave_up_behind_its_upload_frees_a_target_that_reads_nothing() {
+    let certificate = Pki::new().server();
+    let (tell, told) = channel();
+    let hold = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let target = TlsTarget::serve(&certificate, move |connection| {
+        hold.lock().unwrap().push(connection);
+        tell.send(()).unwrap();
+    });
+    let bridge = Bridge::to(&target).pin(&certificate).start();
+    let mut client = bridge.client().await;
+    told.recv_timeout(TIMEOUT).unwrap();
+    // Until nobody takes any more: the client, the bridge and the target's queue are full.
+    let full = async { while client.write_all(&[7; 16 << 10]).await.is_ok() {} };
+    assert!(tokio::time::timeout(Duration::from_secs(2), full).await.is_err());
+    assert_eq!(bridge.sessions(), 0);
+    client.reset();
+    let session = bridge.session();
+    assert_eq!((&session["ended_by"], &session["end"]), ("client", "reset"));
 }

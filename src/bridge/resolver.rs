@@ -127,9 +127,10 @@ enum Refused {
     Ours(String),
 }
 
+/// Whether this machine is short of something, so that no other address would do better.
 fn is_ours(error: &io::Error) -> bool {
-    use nix::libc::{EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM};
-    error.raw_os_error().is_some_and(|code| [EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM].contains(&code))
+    use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
+    error.raw_os_error().is_some_and(|code| [EMFILE, ENFILE, ENOBUFS, ENOMEM].contains(&code))
 }
 
 /// Connects to whichever address answers first, each given a head start over the next.

@@ -78,7 +78,7 @@ impl Set {
         let path = places.forwarder(name);
         let mut undo = Undo::default();
         let identity = places.identity(name);
-        for file in [&path, &places.authorities(name), &identity.join("cert.pem"), &identity.join("key.pem")] {
+        for file in [&places.authorities(name), &identity.join("cert.pem"), &identity.join("key.pem")] {
             undo.note_replaced(file)?;
         }
         let new = &match &settings.trust {
@@ -92,33 +92,52 @@ impl Set {
             let made = identities::make(places, name, settings, None, group)?;
             step(Word::Ok, format!("own certificate: {}; {}", made.facts.names_text(), made.origin));
         }
-        store::write(&path, new.as_bytes(), 0o640, group)?;
-        step(Word::Ok, format!("{} written", path.display()));
-        settings.warnings().iter().for_each(|warning| step(Word::Warn, warning));
-        let runs = places.are_system() && units::running() && units::status(name)?.pid.is_some();
-        if !runs || self.no_restart {
-            undo.keep();
-            println!("{name}: in force at its next start");
-            return Ok(0);
-        }
-        match restart(name, settings) {
-            Ok(()) => {
-                undo.keep();
-                println!("{name}: in force; open connections had time to finish (drain_timeout)");
-                Ok(0)
-            }
-            Err(error) => {
-                // The service can't live with it: back to what it lived with.
-                drop(undo);
-                let _ = units::restart(name);
-                Err(Failed::from(error).hint("the old settings are in force again"))
-            }
-        }
+        put_in_force(places, name, new, undo, !self.no_restart)?;
+        Ok(0)
     }
 }
 
+/// Writes a forwarder's file and restarts its service if it runs; what the service can't live with is
+/// taken back, together with all that `undo` has noted.
+///
+/// # Errors
+/// The file can't be written, or the service does not come up with it.
+pub(super) fn put_in_force(
+    places: &Places,
+    name: &Name,
+    text: &str,
+    mut undo: Undo,
+    may_restart: bool,
+) -> Result<(), Failed> {
+    let path = places.forwarder(name);
+    let settings = file::parse(text, Some(&path))?;
+    undo.note_replaced(&path)?;
+    let group = service::group_of_service().filter(|_| places.are_system());
+    store::write(&path, text.as_bytes(), 0o640, group)?;
+    step(Word::Ok, format!("{} written", path.display()));
+    settings.warnings().iter().for_each(|warning| step(Word::Warn, warning));
+    let runs = places.are_system() && units::running() && units::status(name)?.pid.is_some();
+    if !runs || !may_restart {
+        undo.keep();
+        println!("{name}: in force at its next start");
+        return Ok(());
+    }
+    let Err(error) = restart(name, &settings) else {
+        undo.keep();
+        println!("{name}: in force; open connections had time to finish (drain_timeout)");
+        return Ok(());
+    };
+    drop(undo);
+    let old = store::load(places, name)?;
+    let hint = match restart(name, &old) {
+        Ok(()) => "the old settings are in force again".to_owned(),
+        Err(again) => format!("the old settings are in the file again, but: {again}"),
+    };
+    Err(Failed::from(error).hint(hint))
+}
+
 /// Restarts the service, with the capability for a low port if it now has one.
-pub(super) fn restart(name: &Name, settings: &Settings) -> Result<(), service::Error> {
+fn restart(name: &Name, settings: &Settings) -> Result<(), service::Error> {
     if units::is_low_port(settings.listen.port()) {
         units::allow_low_port(name)?;
     } else {

@@ -7,15 +7,15 @@ use serde::Serialize;
 use toml_edit::{Array, Value};
 
 use super::failed::{Failed, code};
-use super::talk::{self, Word, step};
+use super::talk;
+use super::undo::Undo;
 use super::{Done, add, proof, set};
 use crate::bridge::dialer::Dialer;
 use crate::bridge::forwarder;
 use crate::bridge::resolver::Resolver;
 use crate::config::draft::edited;
 use crate::config::settings::Trust;
-use crate::config::{Fingerprint, Name, Places, Settings, file, store};
-use crate::service::{self, units};
+use crate::config::{Fingerprint, Name, Places, Settings, store};
 use crate::tls::certificate::Facts;
 
 /// Compare the target's certificate with the pinned one; add or replace the pin.
@@ -53,10 +53,7 @@ impl TrustCommand {
     pub(super) fn run(self, places: &Places) -> Done {
         let name: Name = self.name.parse().map_err(|error| Failed::with(code::USAGE, error))?;
         let settings = store::load(places, &name)?;
-        let pinned = match &settings.trust {
-            Trust::Pin(pins) => pins.clone(),
-            _ => Vec::new(),
-        };
+        let pinned = pins_of(&settings);
         let shown = super::block_on(presented(&name, &settings))?;
         if self.json {
             super::print_json(&Document {
@@ -76,9 +73,9 @@ impl TrustCommand {
             return Ok(0);
         }
         self.decide(&name, shown.fingerprint)?;
-        let mut pins = if self.add { pinned } else { Vec::new() };
-        pins.push(shown.fingerprint);
-        pin(places, &name, &pins)
+        pin(places, &name, shown.fingerprint, self.add)?;
+        println!("{name}: pinned; the path: ewsbridge check {name}");
+        Ok(0)
     }
 
     fn decide(&self, name: &Name, wanted: Fingerprint) -> Result<(), Failed> {
@@ -126,22 +123,24 @@ fn print_side_by_side(settings: &Settings, pinned: &[Fingerprint], shown: &Facts
     proof::facts_lines(shown).iter().for_each(|line| println!("  {line}"));
 }
 
-fn pin(places: &Places, name: &Name, pins: &[Fingerprint]) -> Done {
+fn pins_of(settings: &Settings) -> Vec<Fingerprint> {
+    match &settings.trust {
+        Trust::Pin(pins) => pins.clone(),
+        _ => Vec::new(),
+    }
+}
+
+/// Pins a certificate instead of, or beside, what is trusted by now.
+fn pin(places: &Places, name: &Name, wanted: Fingerprint, beside: bool) -> Result<(), Failed> {
     add::require_rights(places)?;
     let _lock = super::lock(places)?;
-    let path = places.forwarder(name);
+    // Read again: somebody may have changed it while the question stood.
     let old = store::read_text(places, name)?;
+    let mut pins = if beside { pins_of(&store::load(places, name)?) } else { Vec::new() };
+    pins.push(wanted);
     let list = pins.iter().map(Fingerprint::to_string).collect::<Array>();
     let others = ["ca", "insecure", "accept"].map(|key| (key, None));
-    let new = edited(&old, &path, others.into_iter().chain([("pin", Some(Value::Array(list)))]))?;
-    let settings = file::parse(&new, Some(&path))?;
-    let group = service::group_of_service().filter(|_| places.are_system());
-    store::write(&path, new.as_bytes(), 0o640, group)?;
-    step(Word::Ok, format!("{} written", path.display()));
-    if places.are_system() && units::running() && units::status(name)?.pid.is_some() {
-        set::restart(name, &settings)?;
-        step(Word::Ok, format!("{} restarted", units::unit_of(name)));
-    }
-    println!("{name}: pinned; the path: ewsbridge check {name}");
-    Ok(0)
+    let changes = others.into_iter().chain([("pin", Some(Value::Array(list)))]);
+    let new = edited(&old, &places.forwarder(name), changes)?;
+    set::put_in_force(places, name, &new, Undo::default(), true)
 }

@@ -1,11 +1,14 @@
 //! A TCP connection as both TLS libraries want it: plain reads and writes that may say `WouldBlock`.
 
 use std::io::{self, IoSlice, Read, Write};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
 
 use crate::config::settings::Keepalive;
 
@@ -20,6 +23,8 @@ pub struct Socket {
     first_count: usize,
     /// The close will be a reset.
     aborted: bool,
+    /// Until the send queue is looked at again.
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 /// As many bytes as lead to the version in a ClientHello: record header, handshake header, version.
@@ -40,7 +45,7 @@ impl Socket {
             .with_interval(keepalive.interval)
             .with_retries(keepalive.probes);
         SockRef::from(&tcp).set_tcp_keepalive(&probes)?;
-        Ok(Self { tcp, linger_left: LINGER_BYTES, first: [0; FIRST], first_count: 0, aborted: false })
+        Ok(Self { tcp, linger_left: LINGER_BYTES, first: [0; FIRST], first_count: 0, aborted: false, pause: None })
     }
 
     /// The connection itself.
@@ -69,12 +74,13 @@ impl Socket {
     pub fn abort(&mut self) -> io::Result<()> {
         if unsent(&self.tcp)? == 0 {
             self.aborted = true;
-            return SockRef::from(&self.tcp).set_linger(Some(std::time::Duration::ZERO));
+            return SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
         }
         self.finish()
     }
 
-    /// Ends the write side, then reads and drops until the peer ends, fails or has sent enough.
+    /// Ends the write side, then reads and drops until the peer ends or fails. From a peer that has
+    /// sent enough it reads no more, and waits until that one has all of ours.
     pub fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.aborted || self.finish().is_err() {
             return Poll::Ready(());
@@ -91,6 +97,12 @@ impl Socket {
                 }
                 Err(_) => return Poll::Ready(()),
             }
+        }
+        // No event tells of an acknowledgement.
+        while unsent(&self.tcp).is_ok_and(|count| count > 0) {
+            let pause = self.pause.get_or_insert_with(|| Box::pin(sleep(ACKNOWLEDGED)));
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
         }
         Poll::Ready(())
     }
@@ -136,6 +148,9 @@ impl Write for Socket {
         Ok(())
     }
 }
+
+/// How often the send queue is looked at.
+const ACKNOWLEDGED: Duration = Duration::from_millis(50);
 
 /// `TCP_CLOSE` of tcp_states.h: reset, or given up by the kernel.
 const CLOSED: u8 = 7;

@@ -5,6 +5,7 @@ use openssl::ssl::{ShutdownState, SslContext, SslMethod, SslStream, SslVersion};
 use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -158,6 +159,17 @@ impl Connection {
     pub fn fin(self) {
         // Dropping the stream closes the socket and writes nothing.
         drop(self);
+    }
+
+    /// Waits until the bridge's machine has all that was sent.
+    pub fn delivered(&self) {
+        super::eventually("all bytes to be acknowledged", || {
+            let mut unsent: libc::c_int = 0;
+            // SAFETY: the descriptor is open, and the call writes one int.
+            #[allow(unsafe_code)]
+            let answer = unsafe { libc::ioctl(self.0.get_ref().as_raw_fd(), libc::TIOCOUTQ, &raw mut unsent) };
+            answer == 0 && unsent == 0
+        });
     }
 
     /// Cuts the TCP connection.
