@@ -267,3 +267,31 @@ fn client_may_talk_before_it_is_asked() {
     tcp.read_exact(&mut first).unwrap();
     assert_eq!((first[0], first[5]), (22, 2), "{first:02x?}");
 }
+
+/// A timer of kind 2 in /proc/net/tcp is keepalive's (proc_net_tcp.rst); its time is in hundredths of a second.
+#[tokio::test]
+async fn both_legs_are_watched_by_keepalive() {
+    let (certificate, target) = echo();
+    let bridge = Bridge::to(&target).pin(&certificate).start();
+    let mut client = bridge.client().await;
+    client.send(b"word").await;
+    assert_eq!(client.receive(4).await, b"word");
+    let own = |line: &str, column: usize, port: u16| {
+        line.split_whitespace().nth(column).is_some_and(|address| address.ends_with(&format!(":{port:04X}")))
+    };
+    let timers = |column: usize, port: u16| {
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let established = table.lines().filter(|line| line.split_whitespace().nth(3) == Some("01"));
+        let timer =
+            established.filter(|line| own(line, column, port)).map(|line| line.split_whitespace().nth(5).unwrap());
+        timer.map(str::to_owned).collect::<Vec<_>>()
+    };
+    // The bridge's ends: its own port here, the target's port there.
+    for (column, port) in [(1, bridge.address().port()), (2, common::Listening::address(&target).port())] {
+        eventually("keepalive alone to be armed", || timers(column, port).iter().all(|timer| timer.starts_with("02:")));
+        let found = timers(column, port);
+        assert_eq!(found.len(), 1, "{found:?}");
+        let hundredths = u64::from_str_radix(&found[0][3..], 16).unwrap();
+        assert!((4000..=6000).contains(&hundredths), "60 s and not {hundredths} hundredths");
+    }
+}

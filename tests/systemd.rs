@@ -46,6 +46,8 @@ fn a_forwarder_lives_under_systemd_and_leaves_no_trace() {
     a_broken_file_stops_the_service_without_a_loop(&world);
     the_renewal_runs(&world);
     a_low_port_takes_one_capability_and_add_says_so(&world);
+    settings_that_the_service_cannot_start_with_are_taken_back(&world);
+    a_machine_without_ipv6_is_served_by_ipv4(&world);
     an_upgrade_restarts_what_runs(&world);
     uninstall_refuses_while_forwarders_exist(&world);
 
@@ -256,6 +258,33 @@ fn a_low_port_takes_one_capability_and_add_says_so(world: &World) {
     assert_eq!(world.host.process("ewsbridge@low", "CapEff"), cap_net_bind_service);
     assert_eq!(world.host.process("ewsbridge@low", "CapBnd"), cap_net_bind_service);
     assert_eq!(world.host.process(UNIT, "CapBnd"), "0000000000000000");
+}
+
+fn settings_that_the_service_cannot_start_with_are_taken_back(world: &World) {
+    // Not the whole tree: a restart gives the service new folders under /tmp.
+    let files = || world.host.ok("find /etc /var/lib/ewsbridge -type f -print0 | sort -z | xargs -0 sha256sum");
+    let before = files();
+    // The old port needs a capability that the new one does not; and the new one is taken.
+    world.host.ok("systemd-run --quiet --unit=squatter openssl s_server -accept 8443 -nocert");
+    world.host.wait_until("ss -Hltn sport = :8443 | grep -q .");
+    world.host.ewsbridge("set low listen=8443").ended_with(1).says("the old settings are in force again");
+    world.host.ok("systemctl stop squatter");
+    assert_eq!(files(), before);
+    world.assert_path(443);
+    world.host.ewsbridge("set low drain_timeout=20s").succeeded().says("low: in force");
+    world.assert_path(443);
+}
+
+fn a_machine_without_ipv6_is_served_by_ipv4(world: &World) {
+    let host = &world.host;
+    let folder = format!("/etc/systemd/system/{UNIT}.service.d");
+    let drop_in = "[Service]\nRestrictAddressFamilies=\nRestrictAddressFamilies=AF_INET AF_UNIX AF_NETLINK\n";
+    host.ok(&format!("mkdir {folder} && printf '{drop_in}' >{folder}/no-ipv6.conf && systemctl daemon-reload"));
+    host.ok(&format!("systemctl restart {UNIT} && journalctl --sync"));
+    assert_eq!(host.ok("ss -Hltn sport = :9443 | tr -s ' ' | cut -d ' ' -f 4"), "0.0.0.0:9443\n");
+    world.assert_path(9443);
+    host.ok(&format!("rm -r {folder} && systemctl daemon-reload && systemctl restart {UNIT}"));
+    assert_eq!(host.ok("ss -Hltn sport = :9443 | tr -s ' ' | cut -d ' ' -f 4"), "*:9443\n");
 }
 
 fn an_upgrade_restarts_what_runs(world: &World) {
