@@ -301,3 +301,20 @@ fn unusable_ca_file_ends_the_start() {
         assert!(text.contains(file.to_str().unwrap()), "{text}");
     }
 }
+
+/// Exchange's chains are a few KiB. A certificate that takes OpenSSL much memory to read needs more
+/// (CVE-2026-35189), so what is longer than 32 KiB ends the handshake.
+#[tokio::test]
+async fn chain_of_16_kib_passes_and_one_past_32_kib_does_not() {
+    for (kib, passes) in [(16, true), (31, true), (33, false)] {
+        let mut certificate = Pki::new().server();
+        let pin = certificate.pin();
+        let leaf = certificate.chain[0].clone();
+        // Each stands in the message with its length in three bytes before it (RFC 5246 §7.4.2).
+        let count = (kib << 10) / (leaf.to_der().unwrap().len() + 3);
+        certificate.chain.resize(count, leaf);
+        let target = TlsTarget::echo(&certificate);
+        let bridge = Bridge::to(&target).args(["--pin", &pin]).start();
+        assert_eq!(bridge.try_client().await.is_ok(), passes, "{kib} KiB: {}", bridge.log());
+    }
+}
