@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use super::TIMEOUT;
@@ -90,7 +91,9 @@ impl Live {
 
     fn start(command: &mut Command) -> Self {
         let what = format!("{command:?}");
+        // A group of its own: some programs, faketime for one, run what they are told as a child.
         let mut child = command
+            .process_group(0)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -169,7 +172,8 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // The whole group; none is left where all of it has ended.
+        let _ = killpg(Pid::from_raw(i32::try_from(self.child.id()).expect("a process id")), Signal::SIGKILL);
         let _ = self.child.wait();
     }
 }
