@@ -30,7 +30,7 @@ pub struct Socket {
 /// As many bytes as lead to the version in a ClientHello: record header, handshake header, version.
 pub const FIRST: usize = 11;
 
-/// What a lingering close reads at most before it gives up on the peer.
+/// What a lingering close reads at most; from then on it only waits for the acknowledgement of ours.
 const LINGER_BYTES: usize = 64 << 20;
 
 impl Socket {
