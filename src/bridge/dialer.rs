@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::failure::{Blame, Failure};
+use super::failure::{Blame, Failure, Kind};
 use super::resolver::Resolver;
 use crate::config::Settings;
 use crate::config::values::duration_text;
@@ -98,14 +98,17 @@ impl Dialer {
             Ok(Err(failed)) => Err(self.explain(failed)),
             Err(_) => {
                 let cause = format!("not finished within {}", duration_text(deadlines.handshake));
-                Err(self.failure("TLS handshake", cause, None))
+                Err(Failure { kind: Kind::Silent, ..self.failure("TLS handshake", cause, None) })
             }
         }
     }
 
     fn explain(&self, failed: Failed) -> Failure {
         match failed {
-            Failed::Handshake(explained) => self.failure("TLS handshake", explained.cause, explained.hint),
+            Failed::Handshake(explained) => {
+                let kind = if explained.is_foreign { Kind::Foreign } else { Kind::Plain };
+                Failure { kind, ..self.failure("TLS handshake", explained.cause, explained.hint) }
+            }
             Failed::Certificate(refusal) => self.refused(&refusal),
             Failed::Ours(cause) => Failure { blame: Blame::Bridge, ..self.failure("TLS handshake", cause, None) },
         }
@@ -131,6 +134,7 @@ impl Dialer {
             blame: Blame::Target,
             side: format!("target {}", self.settings.target),
             stage,
+            kind: Kind::Plain,
             cause,
             hint: cure.map(|cure| cure.text(self.name.as_deref())),
             presented: None,

@@ -15,6 +15,17 @@ pub enum Blame {
     Bridge,
 }
 
+/// What kind of failure, where somebody goes by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Whatever the cause says.
+    Plain,
+    /// Another protocol is spoken there.
+    Foreign,
+    /// The deadline passed.
+    Silent,
+}
+
 /// A failed connection: `<side>: <stage>: <cause>`, and a hint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -24,6 +35,8 @@ pub struct Failure {
     pub side: String,
     /// `look-up`, `connect`, `TLS handshake`, `certificate` …
     pub stage: &'static str,
+    /// What kind of failure.
+    pub kind: Kind,
     /// One cause, in plain words, with the library's code where there is one.
     pub cause: String,
     /// What to do about it.

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, timeout_at};
 
-use super::failure::{Blame, Failure};
+use super::failure::{Blame, Failure, Kind};
 use crate::config::values::{Host, Target};
 use crate::words;
 
@@ -75,6 +75,7 @@ impl Resolver {
             blame: Blame::Target,
             side: format!("target {target}"),
             stage,
+            kind: Kind::Plain,
             cause,
             hint: hint.map(str::to_owned),
             presented: None,

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::Forwarder;
-use super::failure::{Blame, Failure};
+use super::failure::{Blame, Failure, Kind};
 use super::relay::{self, End, Outcome, Patience, Side};
 use crate::config::values::duration_text;
 use crate::tls::inbound::{self, Alert, Answered, Inbound};
@@ -134,7 +134,15 @@ fn log_outcome(
 }
 
 fn client_failure(client: SocketAddr, stage: &'static str, cause: String, hint: Option<String>) -> Failure {
-    Failure { blame: Blame::Client, side: format!("client {client}"), stage, cause, hint, presented: None }
+    Failure {
+        blame: Blame::Client,
+        side: format!("client {client}"),
+        stage,
+        kind: Kind::Plain,
+        cause,
+        hint,
+        presented: None,
+    }
 }
 
 fn inbound_failure(client: SocketAddr, stage: &'static str, error: &inbound::Error) -> Failure {

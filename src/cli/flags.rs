@@ -58,9 +58,37 @@ pub(super) struct TargetFlags {
     /// OpenSSL cipher list for the target; 3DES and RC4 only if named
     #[arg(long, value_name = "LIST", help_heading = "Target")]
     ciphers: Option<String>,
+    /// auto: find out what the target needs; manual: speak as the flags say
+    #[arg(long, value_name = "HOW", value_parser = ["auto", "manual"], help_heading = "Target")]
+    outbound: Option<String>,
+    /// OpenSSL's level for ciphers and signatures, 0 to 2
+    #[arg(long, value_name = "LEVEL", help_heading = "Target")]
+    security_level: Option<i64>,
+    /// Send a ClientHello without any extension (TLS 1.1 at most)
+    #[arg(long, help_heading = "Target")]
+    no_extensions: bool,
+    /// Send no empty record before each one in TLS 1.0
+    #[arg(long, help_heading = "Target")]
+    no_empty_fragments: bool,
+    /// Allow what is weak: no-rfc5746, dhe, 3des, rc4; without a list all four
+    #[arg(
+        long,
+        value_name = "LIST",
+        help_heading = "Target",
+        value_delimiter = ',',
+        num_args = 0..,
+        require_equals = true,
+        default_missing_value = "no-rfc5746,dhe,3des,rc4"
+    )]
+    pub allow_weak: Vec<String>,
 }
 
 impl TargetFlags {
+    /// `auto` or `manual`, if it was said.
+    pub(super) fn outbound(&self) -> Option<&str> {
+        self.outbound.as_deref()
+    }
+
     /// Writes what was given into a draft.
     pub(super) fn write(&self, draft: &mut Draft) {
         draft.set_some("ca", self.ca.as_deref().map(absolute));
@@ -74,6 +102,14 @@ impl TargetFlags {
         draft.set_some("min_tls", self.min_tls.clone());
         draft.set_some("max_tls", self.max_tls.clone());
         draft.set_some("ciphers", self.ciphers.clone());
+        draft.set_some("security_level", self.security_level);
+        if self.no_extensions {
+            draft.set("extensions", false);
+        }
+        if self.no_empty_fragments {
+            draft.set("empty_fragments", false);
+        }
+        draft.set_list("allow_weak", &self.allow_weak);
     }
 }
 

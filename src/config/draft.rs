@@ -17,6 +17,18 @@ pub struct Draft {
     chosen: Vec<(&'static str, Value)>,
 }
 
+/// The value with its reason behind it, as a comment.
+#[must_use]
+pub fn because(value: impl Into<Value>, reason: &str) -> Value {
+    let mut value = value.into();
+    value.decor_mut().set_suffix(format!(" # {reason}"));
+    value
+}
+
+fn has_reason(value: &Value) -> bool {
+    value.decor().suffix().and_then(|suffix| suffix.as_str()).is_some_and(|suffix| suffix.contains('#'))
+}
+
 impl Draft {
     /// Chooses a value; an earlier one for the same key is replaced.
     pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
@@ -83,6 +95,10 @@ impl Draft {
             let chosen = self.chosen.iter().find(|(chosen, _)| *chosen == key.name);
             let line = match chosen {
                 _ if key.name == "format" => format!("format = {FORMAT}"),
+                Some((_, value)) if has_reason(value) => {
+                    let _ = writeln!(text, "{} = {}", key.name, value.to_string().trim());
+                    continue;
+                }
                 Some((_, value)) => format!("{} = {}", key.name, value.to_string().trim()),
                 None if key.default.is_empty() => format!("#{} = {}", key.name, example(key.name)),
                 None => format!("#{} = {}", key.name, key.default),
@@ -111,7 +127,9 @@ pub fn edited<'a>(
         match (document.get_mut(key), value) {
             (_, None) => _ = document.remove(key),
             (Some(Item::Value(old)), Some(mut new)) => {
-                *new.decor_mut() = old.decor().clone();
+                if !has_reason(&new) {
+                    *new.decor_mut() = old.decor().clone();
+                }
                 *old = new;
             }
             (_, Some(new)) => document[key] = Item::Value(new),

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::values::{self, BadValue, Fault, Host, Listen, Sni, Target, Version};
+use super::values::{self, BadValue, Fault, Host, Listen, Sni, Target, Version, Weak};
 use super::{Fingerprint, file::Reader};
 
 /// The version of the file format that this program writes, and the newest that it reads.
@@ -40,6 +40,18 @@ pub const KEYS: &[Key] = &[
         "",
         "OpenSSL cipher list for the target; without it AES, ECDHE before RSA. 3DES and RC4 only if named",
     ),
+    key(
+        "security_level",
+        "0",
+        "OpenSSL's level for ciphers and signatures: 0 to 2; TLS 1.0, 1.1 and SHA-1 signatures need 0",
+    ),
+    key("extensions", "true", "false: a ClientHello without any extension, which ends at TLS 1.1 and names no site"),
+    key(
+        "empty_fragments",
+        "true",
+        "false: no empty record before each one in TLS 1.0 (BEAST), for servers that stumble",
+    ),
+    key("allow_weak", "[]", "weak things this server can't do without: no-rfc5746, dhe, 3des, rc4"),
     key("ca", "", "PEM file of the authorities that vouch for the target; without it this system's own"),
     key("pin", "", "accept exactly these certificates, whatever their names and dates: [\"sha256:...\"]"),
     key("insecure", "false", "true: accept any certificate, so anyone on the path can read and change everything"),
@@ -117,6 +129,14 @@ pub struct Settings {
     pub max_tls: Version,
     /// The admin's cipher list.
     pub ciphers: Option<String>,
+    /// OpenSSL's security level for the target's leg, 0 to 2; certificates have a level of their own.
+    pub security_level: u32,
+    /// Whether the ClientHello carries extensions.
+    pub extensions: bool,
+    /// Whether TLS 1.0 sends an empty record before each of a CBC cipher.
+    pub empty_fragments: bool,
+    /// The weak things that are allowed, in order and once each.
+    pub allow_weak: Vec<Weak>,
     /// How the target's certificate is judged.
     pub trust: Trust,
     /// Oldest version spoken to clients.
@@ -143,6 +163,15 @@ impl Settings {
         let sni = reader.text("sni", str::parse).unwrap_or(Sni::Auto);
         let (min_tls, max_tls) = read_versions(reader);
         let ciphers = reader.text("ciphers", cipher_list);
+        let security_level = reader.number("security_level", 0..=2).unwrap_or(0);
+        let extensions = reader.boolean("extensions").unwrap_or(true);
+        if !extensions && min_tls > Version::Tls1_1 {
+            reader.problem("extensions", "TLS 1.2 can't do without; min_tls must be 1.1 or 1.0".to_owned());
+        }
+        let empty_fragments = reader.boolean("empty_fragments").unwrap_or(true);
+        let mut allow_weak: Vec<Weak> = reader.list("allow_weak", str::parse);
+        allow_weak.sort();
+        allow_weak.dedup();
         let trust = read_trust(reader);
         let client_min_tls = reader.text("client_min_tls", client_version).unwrap_or(Version::Tls1_2);
         let san = reader.list("san", san);
@@ -158,6 +187,10 @@ impl Settings {
             min_tls,
             max_tls,
             ciphers,
+            security_level,
+            extensions,
+            empty_fragments,
+            allow_weak,
             trust: trust?,
             client_min_tls,
             san,
@@ -182,12 +215,27 @@ impl Settings {
         if let Some(weak) = self.ciphers.as_deref().map(weak_ciphers).filter(|weak| !weak.is_empty()) {
             found.push(format!("weak ciphers allowed towards the target: {}", weak.join(", ")));
         }
+        if !self.allow_weak.is_empty() {
+            let weak = self.allow_weak.iter().map(|weak| weak.about()).collect::<Vec<_>>().join(", ");
+            found.push(format!("weak towards the target: {weak} (allow_weak)"));
+        }
         found
+    }
+
+    /// Whether something weak is allowed.
+    pub fn allows(&self, weak: Weak) -> bool {
+        self.allow_weak.contains(&weak)
+    }
+
+    /// The newest version that the ClientHello can name: without extensions there is no TLS 1.2.
+    pub fn newest(&self) -> Version {
+        if self.extensions { self.max_tls } else { self.max_tls.min(Version::Tls1_1) }
     }
 
     /// The name sent to the target in its ClientHello, if any.
     pub fn sni_name(&self) -> Option<&str> {
         match (&self.sni, &self.server_name) {
+            _ if !self.extensions => None,
             (Sni::Off, _) | (Sni::Auto, Host::Address(_)) => None,
             (Sni::Name(name), _) | (Sni::Auto, Host::Name(name)) => Some(name),
         }

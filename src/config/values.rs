@@ -289,6 +289,55 @@ impl FromStr for Fault {
     }
 }
 
+/// Something weak towards the target that an admin allows, each on its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Weak {
+    /// A server without secure renegotiation (RFC 5746): a man in the middle could put bytes before ours.
+    NoRfc5746,
+    /// Diffie-Hellman in a group of the server's own, often 1024 bits; Schannel's fails at random (KB4557473).
+    Dhe,
+    /// Triple DES, whose blocks of 64 bits leak after some GiB (CVE-2016-2183).
+    TripleDes,
+    /// RC4, whose bias tells the text (RFC 7465).
+    Rc4,
+}
+
+impl Weak {
+    /// All of them, in the order in which they are tried.
+    pub const ALL: [Self; 4] = [Self::NoRfc5746, Self::Dhe, Self::TripleDes, Self::Rc4];
+
+    /// The word that allows it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NoRfc5746 => "no-rfc5746",
+            Self::Dhe => "dhe",
+            Self::TripleDes => "3des",
+            Self::Rc4 => "rc4",
+        }
+    }
+
+    /// What is weak about it, for people.
+    pub fn about(self) -> &'static str {
+        match self {
+            Self::NoRfc5746 => "no secure renegotiation (RFC 5746)",
+            Self::Dhe => "DHE in the server's own group",
+            Self::TripleDes => "3DES",
+            Self::Rc4 => "RC4",
+        }
+    }
+}
+
+impl FromStr for Weak {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let text = text.trim().to_ascii_lowercase();
+        let words = || Self::ALL.map(Self::word).join(", ");
+        let found = Self::ALL.into_iter().find(|weak| weak.word() == text);
+        found.ok_or_else(|| BadValue(format!("'{text}' can't be allowed; what can: {}", words())))
+    }
+}
+
 /// Reads a duration: a whole number and a unit, `500ms`, `15s`, `10m`, `1h`.
 ///
 /// # Errors

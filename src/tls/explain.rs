@@ -7,6 +7,7 @@ use std::io;
 use openssl::ssl::{self, ErrorCode};
 
 use crate::config::Settings;
+use crate::config::values::{Version, Weak};
 
 /// Cause and cure.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct Explained {
     pub cause: String,
     /// The setting to change, or what else to do.
     pub hint: Option<Cure>,
+    /// Whether another protocol than TLS is spoken there.
+    pub is_foreign: bool,
 }
 
 /// What to do about a failure.
@@ -31,6 +34,8 @@ impl Cure {
     pub fn text(&self, name: Option<&str>) -> String {
         match (self, name) {
             (Self::Set(key, value), Some(name)) => format!("ewsbridge set {name} {key}={value}"),
+            // Its list is optional, so the value needs the sign.
+            (Self::Set("allow_weak", value), None) => format!("--allow-weak={value}"),
             (Self::Set(key, value), None) => format!("--{} {value}", key.replace('_', "-")),
             (Self::Do(text), _) => text.clone(),
         }
@@ -38,11 +43,11 @@ impl Cure {
 }
 
 fn plain(cause: impl Into<String>) -> Explained {
-    Explained { cause: cause.into(), hint: None }
+    Explained { cause: cause.into(), hint: None, is_foreign: false }
 }
 
 fn cured(cause: impl Into<String>, cure: Cure) -> Explained {
-    Explained { cause: cause.into(), hint: Some(cure) }
+    Explained { cause: cause.into(), hint: Some(cure), is_foreign: false }
 }
 
 /// Explains a failure of the socket under a handshake.
@@ -56,7 +61,11 @@ pub fn io(error: &io::Error) -> Explained {
 
 /// OpenSSL's reason codes (sslerr.h); alerts that we received are 1000 and the alert's number.
 mod reason {
+    pub(super) const NO_PROTOCOLS_AVAILABLE: i32 = 191;
     pub(super) const UNSUPPORTED_PROTOCOL: i32 = 258;
+    pub(super) const LEGACY_SIGALG: i32 = 333;
+    pub(super) const WRONG_SIGNATURE_TYPE: i32 = 370;
+    pub(super) const DH_KEY_TOO_SMALL: i32 = 394;
     pub(super) const WRONG_VERSION_NUMBER: i32 = 267;
     pub(super) const UNEXPECTED_EOF: i32 = 294;
     pub(super) const UNSAFE_LEGACY_RENEGOTIATION: i32 = 338;
@@ -72,7 +81,7 @@ mod reason {
 /// Explains a failed handshake with the target; `first` is what it sent first.
 pub fn outbound(error: &ssl::Error, first: &[u8], settings: &Settings) -> Explained {
     if let Some(foreign) = not_tls(first) {
-        return foreign;
+        return Explained { is_foreign: true, ..foreign };
     }
     if error.code() == ErrorCode::SYSCALL {
         return error.io_error().map_or_else(|| closed(first), io);
@@ -86,10 +95,32 @@ pub fn outbound(error: &ssl::Error, first: &[u8], settings: &Settings) -> Explai
     } else {
         format!("TLS {} to {}", settings.min_tls, settings.max_tls)
     };
+    let lower = |cause: String| cured(cause, Cure::Set("security_level", "0".to_owned()));
+    let search = || Cure::Set("outbound", "auto".to_owned());
     match code {
+        reason::LEGACY_SIGALG
+        | reason::WRONG_SIGNATURE_TYPE
+        | reason::DH_KEY_TOO_SMALL
+        | reason::NO_PROTOCOLS_AVAILABLE
+            if settings.security_level > 0 =>
+        {
+            let level = settings.security_level;
+            let what = match code {
+                reason::DH_KEY_TOO_SMALL => "the server's Diffie-Hellman group is too small for",
+                reason::NO_PROTOCOLS_AVAILABLE => "no TLS version is left at",
+                _ => "the server signs its key exchange with SHA-1, which is too weak for",
+            };
+            lower(with_code(&format!("{what} security_level {level}")))
+        }
+        reason::UNSUPPORTED_PROTOCOL | reason::ALERT_PROTOCOL_VERSION if settings.security_level > 0 => {
+            let level = settings.security_level;
+            lower(with_code(&format!(
+                "the server speaks nothing newer than TLS 1.1, which security_level {level} forbids"
+            )))
+        }
         reason::UNSUPPORTED_PROTOCOL | reason::WRONG_SSL_VERSION | reason::VERSION_TOO_LOW => {
             let cause = with_code(&format!("the server chose a TLS version outside {spoken}"));
-            if settings.min_tls > crate::config::values::Version::Tls1_0 {
+            if settings.min_tls > Version::Tls1_0 {
                 cured(cause, Cure::Set("min_tls", "1.0".to_owned()))
             } else {
                 plain(cause)
@@ -97,25 +128,34 @@ pub fn outbound(error: &ssl::Error, first: &[u8], settings: &Settings) -> Explai
         }
         reason::ALERT_PROTOCOL_VERSION => {
             let cause = with_code(&format!("the server speaks none of {spoken}"));
-            let narrowed = settings.min_tls > crate::config::values::Version::Tls1_0;
+            let narrowed = settings.min_tls > Version::Tls1_0;
             if narrowed { cured(cause, Cure::Set("min_tls", "1.0".to_owned())) } else { plain(cause) }
         }
-        reason::ALERT_HANDSHAKE_FAILURE | reason::ALERT_INSUFFICIENT_SECURITY => plain(with_code(&format!(
-            "the server refused what we offered ({spoken}, {}): no version, cipher or name in common",
-            settings.ciphers.as_deref().unwrap_or("AES ciphers")
-        ))),
+        reason::ALERT_HANDSHAKE_FAILURE | reason::ALERT_INSUFFICIENT_SECURITY => {
+            let mut offered = vec![spoken.as_str(), settings.ciphers.as_deref().unwrap_or("AES ciphers")];
+            offered.extend(settings.allow_weak.iter().filter(|weak| **weak != Weak::NoRfc5746).map(|weak| weak.word()));
+            let offered = offered.join(", ");
+            let cause = format!("the server refused what we offered ({offered}): no version, cipher or name in common");
+            cured(with_code(&cause), search())
+        }
         reason::ALERT_UNRECOGNIZED_NAME => {
             plain(with_code(&format!("the server knows no site named '{}'", settings.sni_name().unwrap_or("-"))))
         }
         reason::ALERT_INTERNAL_ERROR => plain(with_code("the server reports an error of its own")),
         reason::UNSAFE_LEGACY_RENEGOTIATION => cured(
-            with_code("the server lacks secure renegotiation (RFC 5746)"),
-            Cure::Do("install its updates (on Windows KB980436); a man in the middle could inject bytes".to_owned()),
+            with_code("the server lacks secure renegotiation (RFC 5746; Windows gets it with KB980436)"),
+            Cure::Set("allow_weak", allowing(settings, Weak::NoRfc5746)),
         ),
         reason::WRONG_VERSION_NUMBER => plain(with_code("what the server sent is not TLS")),
         reason::UNEXPECTED_EOF => closed(first),
         _ => plain(openssl_text(error)),
     }
+}
+
+/// The value of `allow_weak` with one more word.
+fn allowing(settings: &Settings, more: Weak) -> String {
+    let words = Weak::ALL.iter().filter(|weak| settings.allows(**weak) || **weak == more).map(|weak| weak.word());
+    words.collect::<Vec<_>>().join(",")
 }
 
 fn closed(first: &[u8]) -> Explained {

@@ -21,7 +21,7 @@ use super::trust::{self, Judge, Refusal, Voucher};
 use super::{inbound::is_reset, library};
 use crate::config::Settings;
 use crate::config::settings::{Keepalive, weak_ciphers};
-use crate::config::values::Version;
+use crate::config::values::{Version, Weak};
 use crate::leg::socket::Socket;
 use crate::leg::{Ending, Fill, Leg};
 
@@ -33,8 +33,16 @@ pub const CIPHERS: &str = "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-AES128-GCM-SHA2
     ECDHE-ECDSA-AES256-SHA384:ECDHE-ECDSA-AES128-SHA256:ECDHE-ECDSA-AES256-SHA:ECDHE-ECDSA-AES128-SHA:\
     AES256-GCM-SHA384:AES128-GCM-SHA256:AES256-SHA256:AES128-SHA256:AES256-SHA:AES128-SHA";
 
-/// What Schannel knows: no X25519 there.
-pub const GROUPS: &str = "P-256:P-384";
+/// What Schannel knows stands first; it has no X25519.
+pub const GROUPS: &str = "P-256:P-384:P-521:X25519";
+
+/// Diffie-Hellman in the server's own group, where it is allowed.
+const DHE: &str = "DHE-RSA-AES256-GCM-SHA384:DHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-SHA256:\
+    DHE-RSA-AES128-SHA256:DHE-RSA-AES256-SHA:DHE-RSA-AES128-SHA";
+/// Triple DES, where it is allowed.
+const TRIPLE_DES: &str = "ECDHE-RSA-DES-CBC3-SHA:DES-CBC3-SHA";
+/// RC4, where it is allowed.
+const RC4: &str = "ECDHE-RSA-RC4-SHA:RC4-SHA:RC4-MD5";
 
 /// SHA-1 stands last, for servers that sign their key exchange with nothing else.
 const SIGNATURES: &str = "RSA+SHA256:ECDSA+SHA256:RSA+SHA384:ECDSA+SHA384:RSA+SHA512:ECDSA+SHA512:\
@@ -79,21 +87,22 @@ impl Connector {
     pub fn new(settings: Arc<Settings>) -> Result<Self, Error> {
         library::init();
         let is_rc4 = |word: &&str| word.to_ascii_uppercase().contains("RC4");
-        if settings.ciphers.as_deref().map(weak_ciphers).unwrap_or_default().iter().any(is_rc4) {
+        let named = settings.ciphers.as_deref().map(weak_ciphers).unwrap_or_default();
+        if settings.allows(Weak::Rc4) || named.iter().any(is_rc4) {
             // Before the context is made: that is when it fetches its ciphers.
             library::load_legacy_provider()?;
         }
         let mut context = SslContextBuilder::new(SslMethod::tls_client())?;
-        // Level 0 is what TLS 1.0 and 1.1 need; certificates have a level of their own.
-        context.set_security_level(0);
+        // Certificates have a level of their own.
+        context.set_security_level(settings.security_level);
         context.set_min_proto_version(Some(protocol(settings.min_tls)))?;
-        context.set_max_proto_version(Some(protocol(settings.max_tls)))?;
-        set_ciphers(&mut context, settings.ciphers.as_deref())?;
+        context.set_max_proto_version(Some(protocol(settings.newest())))?;
+        set_ciphers(&mut context, &settings)?;
         context.set_groups_list(GROUPS)?;
         context.set_sigalgs_list(SIGNATURES)?;
         // Whatever a configuration file or a default may have set.
         context.clear_options(SslOptions::all());
-        context.set_options(SslOptions::NO_COMPRESSION | SslOptions::NO_SSLV3 | TLSEXT_PADDING);
+        context.set_options(options(&settings));
         context.set_mode(
             SslMode::AUTO_RETRY
                 | SslMode::ACCEPT_MOVING_WRITE_BUFFER
@@ -173,17 +182,45 @@ fn protocol(version: Version) -> SslVersion {
     }
 }
 
-fn set_ciphers(context: &mut SslContextBuilder, list: Option<&str>) -> Result<(), Error> {
-    let Some(list) = list else {
-        return Ok(context.set_cipher_list(CIPHERS)?);
-    };
+/// Protocol options as the settings say. With no bit of its own, each is off.
+fn options(settings: &Settings) -> SslOptions {
+    let mut options = SslOptions::NO_COMPRESSION | SslOptions::NO_SSLV3 | TLSEXT_PADDING;
+    if settings.allows(Weak::NoRfc5746) {
+        options |= LEGACY_SERVER_CONNECT;
+    }
+    if !settings.empty_fragments {
+        options |= SslOptions::DONT_INSERT_EMPTY_FRAGMENTS;
+    }
+    if !settings.extensions {
+        options |= SslOptions::NO_TICKET | NO_EXTENDED_MASTER_SECRET | NO_ENCRYPT_THEN_MAC;
+    }
+    options
+}
+
+/// Connects to a server without RFC 5746, but never renegotiates with it (`SSL_OP_LEGACY_SERVER_CONNECT`).
+const LEGACY_SERVER_CONNECT: SslOptions = SslOptions::from_bits_retain(1 << 2);
+/// `SSL_OP_NO_EXTENDED_MASTER_SECRET`.
+const NO_EXTENDED_MASTER_SECRET: SslOptions = SslOptions::from_bits_retain(1);
+/// `SSL_OP_NO_ENCRYPT_THEN_MAC`.
+const NO_ENCRYPT_THEN_MAC: SslOptions = SslOptions::from_bits_retain(1 << 19);
+
+fn set_ciphers(context: &mut SslContextBuilder, settings: &Settings) -> Result<(), Error> {
+    let list = settings.ciphers.as_deref().unwrap_or(CIPHERS);
     let unknown = |_| Error::Ciphers { list: list.to_owned(), version: library::version() };
     // Broken ones that were named stand last; a word that means many ciphers brings none in.
     let weak = weak_ciphers(list);
     let words = list.split([':', ',', ' ']).filter(|word| !word.is_empty());
     let strong: Vec<&str> = words.filter(|word| !weak.contains(word)).collect();
-    let list = [strong, vec!["-RC4", "-3DES"], weak, vec!["!aNULL", "!eNULL", "!EXPORT", "!DES", "!LOW"]].concat();
-    context.set_cipher_list(&list.join(":")).map_err(unknown)
+    let mut words = [strong, vec!["-RC4", "-3DES"]].concat();
+    let allowed = [(Weak::Dhe, DHE), (Weak::TripleDes, TRIPLE_DES), (Weak::Rc4, RC4)];
+    words.extend(allowed.iter().filter(|(weak, _)| settings.allows(*weak)).map(|(_, list)| *list));
+    words.extend(weak);
+    words.extend(["!aNULL", "!eNULL", "!EXPORT", "!DES", "!LOW"]);
+    if !settings.extensions {
+        // Curves are agreed on in an extension.
+        words.extend(["!kECDHE"]);
+    }
+    context.set_cipher_list(&words.join(":")).map_err(unknown)
 }
 
 /// Why there is no TLS to the target.
