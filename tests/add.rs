@@ -313,7 +313,7 @@ fn a_signal_during_the_proof_takes_back_what_was_written() {
         let certificate = Certificate::self_signed(sandbox.material.path(), "EXCH1");
         // The probe is answered, the proof is not.
         let target = tls_target_for(1, &certificate).to_string();
-        let words = ["add", "exch1", &here(free_port()), &target, "--pin", &certificate.pin()];
+        let words = ["add", "exch1", &here(free_port()), &target, "--pin", &certificate.pin(), "--outbound", "manual"];
         let live = Live::spawn(&mut sandbox.command(words));
         live.wait_for("served only for the proof");
         assert!(sandbox.settings("exch1").exists(), "nothing was written before the proof");

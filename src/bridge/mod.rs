@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of TLS beyond what [`crate::tls`] offers, and nothing of the command line.
 
+pub mod auto;
 pub mod dialer;
 pub mod failure;
 pub mod forwarder;

@@ -18,7 +18,7 @@ use super::flags::{IdentityFlags, Pfx, TargetFlags};
 use super::identities::{self, Made};
 use super::talk::{self, Word, step};
 use super::undo::Undo;
-use super::{Done, proof, run, summary};
+use super::{Done, outbound, proof, run, summary};
 use crate::bridge::dialer::{Dialed, Dialer, Reached};
 use crate::bridge::failure::Failure;
 use crate::bridge::resolver::Resolver;
@@ -130,6 +130,7 @@ impl Add {
 
     /// Asks the target what it speaks; settles who vouches for it.
     async fn probe(&self, name: &Name, draft: &mut Draft) -> Result<Reached, Failed> {
+        self.find_outbound(name, draft).await?;
         let first = dial(draft).await?;
         let dialed = match first {
             Ok(dialed) => dialed,
@@ -145,6 +146,34 @@ impl Add {
         step(Word::Ok, format!("target speaks TLS {version} {suite}, handshake {}", millis(reached.tls)));
         tell_certificate(&reached);
         Ok(reached)
+    }
+
+    /// Finds what the target needs, unless the admin has said how to speak to it.
+    async fn find_outbound(&self, name: &Name, draft: &mut Draft) -> Result<(), Failed> {
+        let by_hand = outbound::is_decided(draft);
+        match self.outbound.outbound() {
+            Some("auto") | None if !by_hand => {}
+            Some("auto") => return Err(outbound::decided_twice(draft)),
+            _ => return Ok(()),
+        }
+        let settings = draft.settings()?;
+        // Authorities that can't be used are no question for the target.
+        let usable = Dialer::new(None, Arc::new(settings.clone()), Resolver::default());
+        usable.map_err(|error| Failed::from(forwarder::Error::from(error)).typed())?;
+        let command = |words: &str| {
+            let typed = talk::typed_without(&["--allow-weak"]);
+            format!("{typed} --allow-weak={words}")
+        };
+        let permission = outbound::Permission {
+            allowed: &settings.allow_weak,
+            can_ask: talk::can_ask(self.no_input),
+            name: name.as_str(),
+            command: &command,
+        };
+        let found = outbound::find(&settings, permission).await?;
+        step(Word::Ok, outbound::summary(&found));
+        outbound::write(&found, draft);
+        Ok(())
     }
 
     /// An untrusted certificate is shown and pinned if an admin says so.

@@ -14,6 +14,7 @@ mod flags;
 mod identities;
 mod install;
 mod list;
+mod outbound;
 mod ports;
 mod proof;
 mod remove;

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::failed::{Failed, code};
 use super::flags::TargetFlags;
-use super::{Done, ports};
+use super::{Done, outbound, ports};
 use crate::bridge::forwarder::{self, Forwarder, Source};
 use crate::bridge::listener;
 use crate::bridge::resolver::Resolver;
@@ -145,7 +145,11 @@ impl Direct {
     }
 
     fn forwarder(&self) -> Result<Forwarder, Failed> {
-        let settings = self.draft().settings()?;
+        let mut draft = self.draft();
+        if self.outbound.outbound() == Some("auto") {
+            find_outbound(&mut draft)?;
+        }
+        let settings = draft.settings()?;
         let (pair, authority) = match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => (identity::read_pair(cert, key).map_err(forwarder::Error::from)?, None),
             _ => {
@@ -162,6 +166,21 @@ impl Direct {
         }
         Ok(forwarder)
     }
+}
+
+/// Finds what the target needs, before anything is served.
+fn find_outbound(draft: &mut Draft) -> Result<(), Failed> {
+    if outbound::is_decided(draft) {
+        return Err(outbound::decided_twice(draft));
+    }
+    let settings = draft.settings()?;
+    let command = |words: &str| format!("--allow-weak={words}");
+    let permission =
+        outbound::Permission { allowed: &settings.allow_weak, can_ask: false, name: "run", command: &command };
+    let found = super::block_on(outbound::find(&settings, permission))?;
+    tracing::info!(forwarder = "run", "{}", outbound::summary(&found));
+    outbound::write(&found, draft);
+    Ok(())
 }
 
 /// Binds, tells systemd, serves.

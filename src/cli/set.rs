@@ -1,16 +1,19 @@
 //! `set`: change settings, all or none, and put them in force.
 
+use std::path::Path;
+
 use clap::Args;
 use toml_edit::{Array, Value};
 
 use super::failed::{Failed, code};
-use super::talk::{Word, step};
+use super::talk::{self, Word, step};
 use super::undo::Undo;
-use super::{Done, add, identities, proof};
+use super::{Done, add, identities, outbound, proof};
 use crate::bridge::dialer::Dialer;
 use crate::bridge::resolver::Resolver;
 use crate::config::draft::edited;
 use crate::config::settings::{KEYS, Key, Trust};
+use crate::config::values::Weak;
 use crate::config::{Name, Places, Settings, file, store};
 use crate::service::{self, units};
 use crate::tls::reference::Anchor;
@@ -29,6 +32,9 @@ pub(super) struct Set {
     /// Write, but leave the running service as it is
     #[arg(long)]
     no_restart: bool,
+    /// With outbound=auto: allow what is weak, if the server can't do without
+    #[arg(long)]
+    allow_weak: bool,
 }
 
 impl Set {
@@ -38,9 +44,18 @@ impl Set {
         add::require_rights(places)?;
         let _lock = super::lock(places)?;
         let old = store::read_text(places, &name)?;
-        let changes: Vec<_> = self.changes.iter().map(|change| parsed(change)).collect::<Result<_, _>>()?;
+        let searches = self.changes.iter().any(|change| is_outbound(change));
+        let changes: Vec<_> = self
+            .changes
+            .iter()
+            .filter(|change| !is_outbound(change))
+            .map(|change| parsed(change))
+            .collect::<Result<_, _>>()?;
         let path = places.forwarder(&name);
-        let new = edited(&old, &path, changes.iter().map(|(key, value)| (key.name, value.clone())))?;
+        let mut new = edited(&old, &path, changes.iter().map(|(key, value)| (key.name, value.clone())))?;
+        if searches {
+            new = self.find_outbound(&name, &new, &path, &changes)?;
+        }
         if new == old {
             println!("{name}: nothing to do");
             return Ok(0);
@@ -57,6 +72,32 @@ impl Set {
             .map_err(|error| Failed::from(crate::bridge::forwarder::Error::from(error)).typed())?;
         self.refuse_names_of_an_import(places, &name, &settings)?;
         self.apply(places, &name, &new, &settings)
+    }
+
+    /// The text with what the target needs, found by asking it.
+    fn find_outbound(
+        &self,
+        name: &Name,
+        text: &str,
+        path: &Path,
+        changes: &[(&'static Key, Option<Value>)],
+    ) -> Result<String, Failed> {
+        if let Some(change) = self.changes.iter().find(|change| is_outbound(change) && !change.ends_with("=auto")) {
+            let text = format!("'{change}': outbound can only be auto, which finds the keys and writes them");
+            return Err(Failed::with(code::USAGE, text));
+        }
+        if let Some((key, _)) = changes.iter().find(|(key, _)| outbound::KEYS.contains(&key.name)) {
+            let text = format!("{name}: outbound=auto decides {} by itself; give one of the two", key.name);
+            return Err(Failed::with(code::USAGE, text));
+        }
+        let settings = file::parse(text, Some(path))?;
+        let allowed = if self.allow_weak { &Weak::ALL[..] } else { &settings.allow_weak };
+        let command = |_: &str| format!("ewsbridge set {name} outbound=auto --allow-weak");
+        let permission =
+            outbound::Permission { allowed, can_ask: talk::can_ask(false), name: name.as_str(), command: &command };
+        let found = super::block_on(outbound::find(&settings, permission))?;
+        step(Word::Ok, outbound::summary(&found));
+        Ok(edited(text, path, outbound::entries(&found))?)
     }
 
     fn changes_any(&self, keys: &[&str]) -> bool {
@@ -146,6 +187,11 @@ fn restart(name: &Name, settings: &Settings) -> Result<(), service::Error> {
     units::restart(name)
 }
 
+/// Whether it asks for a search and is no key of the file.
+fn is_outbound(change: &str) -> bool {
+    change.split_once('=').is_some_and(|(key, _)| key.trim() == "outbound")
+}
+
 /// `key=value` as the file would have it; no value takes the key out.
 fn parsed(change: &str) -> Result<(&'static Key, Option<Value>), Failed> {
     let Some((name, text)) = change.split_once('=') else {
@@ -165,7 +211,7 @@ fn parsed(change: &str) -> Result<(&'static Key, Option<Value>), Failed> {
     let value = match key.name {
         // Whoever reads them later has another working folder.
         "ca" | "cert" | "key" => std::path::absolute(text).map_err(Failed::new)?.display().to_string().into(),
-        "pin" | "accept" | "san" => Value::Array(text.split(',').map(str::trim).collect::<Array>()),
+        "pin" | "accept" | "san" | "allow_weak" => Value::Array(text.split(',').map(str::trim).collect::<Array>()),
         _ => text.parse::<bool>().map(Value::from).or_else(|_| whole(text)).unwrap_or_else(|()| Value::from(text)),
     };
     Ok((key, Some(value)))

@@ -1,0 +1,270 @@
+//! `auto`: which switches a target needs, found by connecting, and no more than it needs.
+//!
+//! First a modern offer. If that is refused, offers that hide less and less of what is old, until a
+//! handshake succeeds; then each switch is taken away again, the weakest first, and stays away where
+//! the handshake still succeeds. No certificate is judged here and no byte of a client's is sent:
+//! what was found is then tried with verification on, by whoever asked.
+//!
+//! Adding a switch is not always harmless, so the order is not one ladder: a cap hides TLS 1.2 from a
+//! server that speaks nothing else. Every cap is tried without weak ciphers before any weak cipher is.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+use super::dialer::{Dialed, Dialer, Reached};
+use super::failure::{Failure, Kind};
+use super::resolver::Resolver;
+use crate::config::Settings;
+use crate::config::settings::Trust;
+use crate::config::values::{Version, Weak};
+use crate::leg::{Fill, Leg};
+use crate::tls::outbound;
+
+/// What a target may need to be spoken to differently.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Switches {
+    /// The newest version offered; a cap below 1.2 is for servers that choke on newer ones.
+    pub max_tls: Version,
+    /// OpenSSL's security level, 2 to 0.
+    pub security_level: u32,
+    /// Whether the ClientHello carries extensions.
+    pub extensions: bool,
+    /// Weak things offered.
+    pub allow_weak: Vec<Weak>,
+    /// Whether empty records go before each one in TLS 1.0.
+    pub empty_fragments: bool,
+}
+
+impl Switches {
+    /// What a modern server gets.
+    pub const MODERN: Self = Self {
+        max_tls: Version::Tls1_2,
+        security_level: 2,
+        extensions: true,
+        allow_weak: Vec::new(),
+        empty_fragments: true,
+    };
+
+    /// The settings with these switches.
+    #[must_use]
+    pub fn over(&self, settings: &Settings) -> Settings {
+        Settings {
+            min_tls: Version::Tls1_0,
+            max_tls: self.max_tls,
+            security_level: self.security_level,
+            extensions: self.extensions,
+            allow_weak: self.allow_weak.clone(),
+            empty_fragments: self.empty_fragments,
+            ciphers: None,
+            ..settings.clone()
+        }
+    }
+
+    fn without(&self, weak: Weak) -> Self {
+        let allow_weak = self.allow_weak.iter().copied().filter(|allowed| *allowed != weak).collect();
+        Self { allow_weak, ..self.clone() }
+    }
+
+    fn at_level(&self, level: u32) -> Self {
+        Self { security_level: level.max(self.security_level), ..self.clone() }
+    }
+
+    fn up_to(&self, newest: Version) -> Self {
+        // Without extensions TLS 1.2 can't be offered.
+        let newest = if self.extensions { newest } else { newest.min(Version::Tls1_1) };
+        Self { max_tls: newest.max(self.max_tls), ..self.clone() }
+    }
+}
+
+/// What a search has found.
+pub struct Found {
+    /// The least that the target needs.
+    pub switches: Switches,
+    /// What the last successful handshake showed.
+    pub reached: Reached,
+    /// How many connections it took.
+    pub connections: usize,
+}
+
+/// Why a search ended without an answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The settings can't be used.
+    #[error(transparent)]
+    Settings(#[from] outbound::Error),
+    /// The target is not reached, does not speak TLS, or refuses whatever we can offer.
+    #[error("{0}")]
+    Target(Box<Failure>),
+}
+
+/// After a refusal, before the next connection: some servers and firewalls block who comes too fast.
+const PAUSE: Duration = Duration::from_millis(200);
+/// So many handshakes without an end show a server that never answers.
+const SILENCES: usize = 4;
+/// How long one handshake may take at most: slow servers are known to take 6 s.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// The same once a hello was met with silence: what is left is a server that hangs at some hellos only.
+const AFTER_SILENCE: Duration = Duration::from_secs(4);
+/// How long the answer to one request may take, in the trial of TLS 1.0's empty records.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Caps, with and without extensions, in the order in which they are tried.
+const SHAPES: [(Version, bool); 5] = [
+    (Version::Tls1_2, true),
+    (Version::Tls1_1, true),
+    (Version::Tls1_0, true),
+    (Version::Tls1_1, false),
+    (Version::Tls1_0, false),
+];
+
+/// Finds the least that the target of `settings` needs.
+///
+/// Weak things are offered whether allowed or not, so that the answer can say what is missing; the
+/// caller asks before it uses them. At most 21 connections, one after another.
+///
+/// # Errors
+/// [`Error::Target`] with the failure that tells most.
+///
+/// # Cancel safety
+/// Dropping the future closes the open connection.
+pub async fn search(settings: &Settings, resolver: &Resolver) -> Result<Found, Error> {
+    let mut search = Search { settings, resolver, tried: Vec::new(), silences: Vec::new(), refused: false };
+    let (switches, reached) = search.first().await?;
+    let (switches, reached) = search.least(switches, reached).await?;
+    let (switches, reached) = search.fragments(switches, reached).await?;
+    Ok(Found { switches, reached, connections: search.tried.len() })
+}
+
+struct Search<'a> {
+    settings: &'a Settings,
+    resolver: &'a Resolver,
+    tried: Vec<Switches>,
+    silences: Vec<Failure>,
+    refused: bool,
+}
+
+impl Search<'_> {
+    /// The first offer that is taken.
+    async fn first(&mut self) -> Result<(Switches, Reached), Error> {
+        let modern = self.attempt(&Switches::MODERN).await?;
+        let mut told = match modern {
+            Ok(reached) => return Ok((Switches::MODERN, reached)),
+            Err(failure) => failure,
+        };
+        for weak in [&[Weak::NoRfc5746][..], &Weak::ALL[..]] {
+            for (max_tls, extensions) in SHAPES {
+                let switches = Switches {
+                    max_tls,
+                    extensions,
+                    security_level: 0,
+                    allow_weak: weak.to_vec(),
+                    empty_fragments: true,
+                };
+                match self.attempt(&switches).await? {
+                    Ok(reached) => return Ok((switches, reached)),
+                    // The widest offer with extensions says most about why.
+                    Err(failure) if max_tls == Version::Tls1_2 => told = failure,
+                    Err(_) => {}
+                }
+            }
+        }
+        Err(Error::Target(Box::new(told)))
+    }
+
+    /// Takes each switch away that the target can do without, the weakest first.
+    async fn least(&mut self, mut kept: Switches, mut reached: Reached) -> Result<(Switches, Reached), Error> {
+        // Each gives back what it was given where there is nothing to take away.
+        let steps: [fn(&Switches) -> Switches; 9] = [
+            |now| now.without(Weak::Rc4),
+            |now| now.without(Weak::TripleDes),
+            |now| now.without(Weak::Dhe),
+            |now| Switches { extensions: true, ..now.clone() },
+            |now| now.without(Weak::NoRfc5746),
+            |now| now.at_level(2),
+            |now| now.at_level(1),
+            |now| now.up_to(Version::Tls1_2),
+            |now| now.up_to(Version::Tls1_1),
+        ];
+        for step in steps {
+            let less = step(&kept);
+            if less == kept || self.tried.contains(&less) {
+                continue;
+            }
+            if let Ok(again) = self.attempt(&less).await? {
+                (kept, reached) = (less, again);
+            }
+        }
+        Ok((kept, reached))
+    }
+
+    /// TLS 1.0 with a block cipher: whether requests behind an empty record are answered. A server that
+    /// answers neither way keeps the empty records.
+    async fn fragments(&mut self, kept: Switches, reached: Reached) -> Result<(Switches, Reached), Error> {
+        if reached.version != "1.0" || reached.suite.contains("RC4") || self.answers(&kept).await? {
+            return Ok((kept, reached));
+        }
+        let plain = Switches { empty_fragments: false, ..kept.clone() };
+        let kept = if self.answers(&plain).await? { plain } else { kept };
+        Ok((kept, reached))
+    }
+
+    async fn attempt(&mut self, switches: &Switches) -> Result<Result<Reached, Failure>, Error> {
+        Ok(match self.dial(switches).await? {
+            Ok(dialed) => Ok(dialed.close().await),
+            Err(failure) => Err(failure),
+        })
+    }
+
+    async fn answers(&mut self, switches: &Switches) -> Result<bool, Error> {
+        let Ok(mut dialed) = self.dial(switches).await? else { return Ok(false) };
+        let host = &self.settings.server_name;
+        let request = format!(
+            "GET /EWS/Exchange.asmx HTTP/1.1\r\nHost: {host}\r\nUser-Agent: ewsbridge\r\nConnection: close\r\n\r\n"
+        );
+        let answered = timeout(ANSWER, answer(&mut dialed, request.as_bytes())).await.unwrap_or(false);
+        dialed.close().await;
+        Ok(answered)
+    }
+
+    /// One connection; what no switch can change ends the search.
+    async fn dial(&mut self, switches: &Switches) -> Result<Result<Dialed, Failure>, Error> {
+        if std::mem::take(&mut self.refused) {
+            sleep(PAUSE).await;
+        }
+        self.tried.push(switches.clone());
+        let mut settings = Settings { trust: Trust::Insecure, ..switches.over(self.settings) };
+        let limit = if self.silences.is_empty() { HANDSHAKE } else { AFTER_SILENCE };
+        settings.deadlines.handshake = settings.deadlines.handshake.min(limit);
+        let failure = match Dialer::new(None, Arc::new(settings), self.resolver.clone())?.dial().await {
+            Ok(dialed) => return Ok(Ok(dialed)),
+            Err(failure) => failure,
+        };
+        self.refused = true;
+        if failure.kind == Kind::Silent {
+            self.silences.push(failure.clone());
+        }
+        if failure.stage != "TLS handshake" || failure.kind == Kind::Foreign {
+            return Err(Error::Target(Box::new(failure)));
+        }
+        if self.silences.len() >= SILENCES {
+            // The first was given the most time.
+            return Err(Error::Target(Box::new(self.silences.swap_remove(0))));
+        }
+        Ok(Err(failure))
+    }
+}
+
+/// Whether anything comes back.
+async fn answer(dialed: &mut Dialed, mut request: &[u8]) -> bool {
+    while !request.is_empty() {
+        match poll_fn(|cx| dialed.leg.poll_write(cx, request)).await {
+            Ok(count) => request = &request[count..],
+            Err(_) => return false,
+        }
+    }
+    let mut buffer = [0; 2048];
+    matches!(poll_fn(|cx| dialed.leg.poll_fill(cx, &mut buffer)).await, Ok(Fill::Bytes(_)))
+}
