@@ -6,12 +6,23 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Bridge, Certificate, Dislike, Listening, Manner, NodeServer, Pki, Stream, before, read_response};
+use common::{
+    Bridge, Certificate, Dislike, GnutlsServer, Listening, Manner, NodeServer, Pki, Stream, before, read_response,
+};
+
+/// What a server does with the bytes it gets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Speaks {
+    /// Answers `POST /echo`.
+    Http,
+    /// Sends them back.
+    Echo,
+}
 
 /// What `run --outbound auto --allow-weak` has found, as the flags that say the same.
-async fn found(target: &str, certificate: &Certificate) -> Vec<String> {
+async fn found(target: &str, certificate: &Certificate, speaks: Speaks) -> Vec<String> {
     let bridge = Bridge::to_name(target).pin(certificate).args(["--outbound", "auto", "--allow-weak"]).start();
-    carries_a_mebibyte(&bridge).await;
+    carries_a_mebibyte(&bridge, speaks).await;
     let line = bridge.wait_for_log(&["auto: TLS "]).line;
     let switches = line.split(" with ").nth(1).unwrap().split("; ").next().unwrap();
     // Lists have commas too.
@@ -27,8 +38,17 @@ async fn found(target: &str, certificate: &Certificate) -> Vec<String> {
 }
 
 /// 1 MiB there and back, every byte.
-async fn carries_a_mebibyte(bridge: &Bridge) {
+async fn carries_a_mebibyte(bridge: &Bridge, speaks: Speaks) {
     let mut client = bridge.client().await;
+    if speaks == Speaks::Echo {
+        // gnutls-serv sends back lines of text.
+        for piece in Stream::bytes("auto", 1 << 20).chunks(1023) {
+            let line: Vec<u8> = piece.iter().map(|byte| b'a' + byte % 26).chain([b'\n']).collect();
+            client.send(&line).await;
+            assert!(client.receive(line.len()).await == line, "other bytes came back");
+        }
+        return;
+    }
     let body = Stream::bytes("auto", 1 << 20);
     client.send(format!("POST /echo HTTP/1.1\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes()).await;
     let (mut there, mut back) = (&body[..], Vec::new());
@@ -76,8 +96,8 @@ fn each_less(flags: &[String]) -> Vec<Vec<String>> {
 }
 
 /// Finds exactly `flags`; each is needed.
-async fn needs(target: &str, certificate: &Certificate, flags: &[&str]) {
-    let found = found(target, certificate).await;
+async fn needs(target: &str, certificate: &Certificate, speaks: Speaks, flags: &[&str]) {
+    let found = found(target, certificate, speaks).await;
     assert_eq!(found, flags, "{target}");
     for less in each_less(&found) {
         let bridge = Bridge::to_name(target).pin(certificate).args(&less).start();
@@ -105,7 +125,7 @@ async fn node_gets_what_it_needs_and_no_more() {
     ] {
         let server = NodeServer::start(version, &certificate, protocol, ciphers);
         let target = server.address().to_string();
-        needs(&target, &certificate, flags).await;
+        needs(&target, &certificate, Speaks::Http, flags).await;
     }
 }
 
@@ -141,6 +161,30 @@ async fn devices_that_dislike_what_is_new_are_humoured() {
     ] {
         let server = NodeServer::start("4.9.1", &certificate, protocol, ciphers);
         let device = before(&server, dislike, manner);
-        needs(&device.address().to_string(), &certificate, flags).await;
+        needs(&device.address().to_string(), &certificate, Speaks::Http, flags).await;
+    }
+}
+
+#[tokio::test]
+async fn gnutls_gets_what_it_needs_and_no_more() {
+    let certificate = Pki::new().server();
+    for (priority, flags) in [
+        ("-VERS-ALL:+VERS-TLS1.2", &["--security-level=2"][..]),
+        ("-VERS-ALL:+VERS-TLS1.1:-KX-ALL:+RSA", &["--security-level=0"]),
+        ("-VERS-ALL:+VERS-TLS1.2:-CURVE-ALL:+CURVE-SECP384R1", &["--security-level=2"]),
+        ("-VERS-ALL:+VERS-TLS1.2:-CURVE-ALL:+CURVE-SECP521R1:-KX-ALL:+ECDHE-RSA", &["--security-level=2"]),
+        ("-VERS-ALL:+VERS-TLS1.2:-KX-ALL:+DHE-RSA", &["--security-level=2", "--allow-weak=dhe"]),
+        ("-VERS-ALL:+VERS-TLS1.0:-KX-ALL:+DHE-RSA", &["--security-level=0", "--allow-weak=dhe"]),
+        ("-VERS-ALL:+VERS-TLS1.2:%DISABLE_SAFE_RENEGOTIATION", &["--security-level=2", "--allow-weak=no-rfc5746"]),
+        ("-VERS-ALL:+VERS-TLS1.0:%DISABLE_SAFE_RENEGOTIATION", &["--security-level=0", "--allow-weak=no-rfc5746"]),
+        (
+            "-VERS-ALL:+VERS-TLS1.1:-KX-ALL:+DHE-RSA:%DISABLE_SAFE_RENEGOTIATION",
+            &["--security-level=0", "--allow-weak=no-rfc5746,dhe"],
+        ),
+        ("-VERS-ALL:+VERS-TLS1.0:-CIPHER-ALL:+3DES-CBC", &["--security-level=0", "--allow-weak=3des"]),
+        ("-VERS-ALL:+VERS-TLS1.0:-CIPHER-ALL:+ARCFOUR-128", &["--security-level=0", "--allow-weak=rc4"]),
+    ] {
+        let server = GnutlsServer::echo(&certificate, priority);
+        needs(&server.address().to_string(), &certificate, Speaks::Echo, flags).await;
     }
 }

@@ -23,7 +23,7 @@ pub use client::{Client, Failure, client_hello, connect, curl, python, python_st
 pub use http::{Response, read_response};
 pub use middlebox::{Dislike, Manner, before};
 pub use pki::{Certificate, Flaw, Pki};
-pub use servers::{NodeServer, SServer};
+pub use servers::{GnutlsServer, NodeServer, SServer};
 pub use stream::{Stream, sha256};
 pub use target::{Connection, TcpTarget, TlsTarget, full_backlog};
 

@@ -1,9 +1,10 @@
 //! Targets that are other programs: `openssl s_server` of this system, and HTTPS servers of 2012–2018.
 
 use super::{Certificate, Child, Listening};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// A running `openssl s_server`.
 pub struct SServer {
@@ -91,4 +92,35 @@ fn clean(command: &mut Command) -> &mut Command {
         command.env_remove(name);
     }
     command
+}
+
+/// A running `gnutls-serv` that sends back what it gets.
+pub struct GnutlsServer {
+    _child: Child,
+    address: SocketAddr,
+}
+
+impl GnutlsServer {
+    /// `priority` as GnuTLS has it (gnutls_priority_init(3)), after `NORMAL`.
+    pub fn echo(certificate: &Certificate, priority: &str) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port();
+        let mut command = Command::new("gnutls-serv");
+        command.args(["--echo", "--port", &port.to_string(), "--priority", &format!("NORMAL:{priority}")]);
+        command.arg("--x509keyfile").arg(&certificate.key_file).arg("--x509certfile").arg(&certificate.cert_file);
+        let child = Child::spawn(clean(&mut command));
+        // What it prints stays in its buffer.
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let until = Instant::now() + super::TIMEOUT;
+        while TcpStream::connect(address).is_err() {
+            assert!(Instant::now() < until, "gnutls-serv (Debian's gnutls-bin) does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Self { _child: child, address }
+    }
+}
+
+impl Listening for GnutlsServer {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
 }
