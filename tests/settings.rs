@@ -316,3 +316,28 @@ fn the_folders_come_by_flag_as_well() {
     assert!(sandbox.root().join("e/forwarders/exch1.toml").exists() && sandbox.root().join("v/ca/ca.pem").exists());
     assert!(!sandbox.etc().exists() && !sandbox.var().exists());
 }
+
+#[test]
+fn outbound_auto_searches_again_and_writes_what_it_finds() {
+    let sandbox = Sandbox::new();
+    let certificate = Certificate::self_signed(sandbox.material.path(), "EXCH1");
+    let weak = SServer::start(&certificate, &["-tls1_2", "-cipher", "DHE-RSA-AES128-SHA256:@SECLEVEL=0"]);
+    let (listen, target) = (format!("127.0.0.1:{}", free_port()), weak.address());
+    sandbox.run(["add", "exch1", &listen, &target, "--insecure", "--offline"]).succeeded();
+    let before = sandbox.text("exch1");
+
+    let refused = sandbox.run(["set", "exch1", "outbound=auto"]).exited(5);
+    assert!(refused.stderr.contains("can't do without what is weak: DHE"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("ewsbridge set exch1 outbound=auto --allow-weak"), "{}", refused.stderr);
+    sandbox.run(["set", "exch1", "outbound=manual"]).exited(2);
+    sandbox.run(["set", "exch1", "outbound=auto", "max_tls=1.1"]).exited(2);
+    assert_eq!(sandbox.text("exch1"), before, "what was refused has changed something");
+
+    // As the hint says.
+    sandbox.run(["set", "exch1", "outbound=auto", "--allow-weak"]).succeeded();
+    assert_eq!(value(&sandbox, "allow_weak").as_deref(), Some("[\"dhe\"]"));
+    assert_eq!(value(&sandbox, "security_level").as_deref(), Some("2"));
+    assert!(sandbox.text("exch1").contains("# auto: refused without"));
+    let list = sandbox.run(["list"]).succeeded();
+    assert!(list.stdout.contains("weak towards the target: DHE in the server's own group"), "{}", list.stdout);
+}
