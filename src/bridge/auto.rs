@@ -123,7 +123,8 @@ const SHAPES: [(Version, bool); 5] = [
 /// Finds the least that the target of `settings` needs.
 ///
 /// Weak things are offered whether allowed or not, so that the answer can say what is missing; the
-/// caller asks before it uses them. At most 21 connections, one after another.
+/// caller asks before it uses them. At most 22 connections, one after another: 11 until one is
+/// taken, 9 to take switches away, 2 for empty records.
 ///
 /// # Errors
 /// [`Error::Target`] with the failure that tells most.
