@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use ewsbridge::config::settings::KEYS;
-use ewsbridge::tls::outbound::{CIPHERS, GROUPS};
+use ewsbridge::tls::offer::{CIPHERS, GROUPS};
 
 const README: &str = include_str!("../README.md");
 

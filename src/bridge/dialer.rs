@@ -71,6 +71,20 @@ impl Dialed {
     }
 }
 
+/// Why an attempt brought no connection.
+enum Missed {
+    /// A session could not be resumed; a handshake in full may succeed.
+    Resumption,
+    /// What the caller is told.
+    Failed(Box<Failure>),
+}
+
+impl From<Failure> for Missed {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(Box::new(failure))
+    }
+}
+
 impl Dialer {
     /// Makes everything ready that needs no network.
     ///
@@ -88,6 +102,19 @@ impl Dialer {
     /// # Cancel safety
     /// Dropping the future closes what was opened.
     pub async fn dial(&self) -> Result<Dialed, Failure> {
+        let dialed = match self.attempt().await {
+            // Nothing of a client's has been sent, so another connection does no harm.
+            Err(Missed::Resumption) => self.attempt().await,
+            other => other,
+        };
+        dialed.map_err(|missed| match missed {
+            Missed::Failed(failure) => *failure,
+            Missed::Resumption => self.failure("TLS handshake", "the server refuses to resume".to_owned(), None),
+        })
+    }
+
+    /// One TCP connection and its handshake.
+    async fn attempt(&self) -> Result<Dialed, Missed> {
         let deadlines = &self.settings.deadlines;
         let began = Instant::now();
         let socket = self.resolver.connect(&self.settings.target, deadlines.connect).await?;
@@ -98,20 +125,22 @@ impl Dialer {
             Ok(Err(failed)) => Err(self.explain(failed)),
             Err(_) => {
                 let cause = format!("not finished within {}", duration_text(deadlines.handshake));
-                Err(Failure { kind: Kind::Silent, ..self.failure("TLS handshake", cause, None) })
+                Err(Failure { kind: Kind::Silent, ..self.failure("TLS handshake", cause, None) }.into())
             }
         }
     }
 
-    fn explain(&self, failed: Failed) -> Failure {
-        match failed {
+    fn explain(&self, failed: Failed) -> Missed {
+        let failure = match failed {
+            Failed::Resumption => return Missed::Resumption,
             Failed::Handshake(explained) => {
                 let kind = if explained.is_foreign { Kind::Foreign } else { Kind::Plain };
                 Failure { kind, ..self.failure("TLS handshake", explained.cause, explained.hint) }
             }
             Failed::Certificate(refusal) => self.refused(&refusal),
             Failed::Ours(cause) => Failure { blame: Blame::Bridge, ..self.failure("TLS handshake", cause, None) },
-        }
+        };
+        failure.into()
     }
 
     fn refused(&self, refusal: &Refusal) -> Failure {

@@ -147,6 +147,8 @@ fn example(key: &str) -> &'static str {
         "pin" => "[\"sha256:...\"]",
         "cert" => "\"/etc/ssl/exchange.pem\"",
         "key" => "\"/etc/ssl/exchange.key\"",
+        "auth_cert" => "\"/etc/ssl/bridge.pem\"",
+        "auth_key" => "\"/etc/ssl/bridge.key\"",
         _ => "\"\"",
     }
 }

@@ -52,6 +52,13 @@ pub const KEYS: &[Key] = &[
         "false: no empty record before each one in TLS 1.0 (BEAST), for servers that stumble",
     ),
     key("allow_weak", "[]", "weak things this server can't do without: no-rfc5746, dhe, 3des, rc4"),
+    key("resumption", "true", "false: a full TLS handshake for each connection to the target"),
+    key(
+        "auth_cert",
+        "",
+        "PEM certificate to show where the target asks for a client certificate; its key is \"auth_key\"",
+    ),
+    key("auth_key", "", "the private key of \"auth_cert\""),
     key("ca", "", "PEM file of the authorities that vouch for the target; without it this system's own"),
     key("pin", "", "accept exactly these certificates, whatever their names and dates: [\"sha256:...\"]"),
     key("insecure", "false", "true: accept any certificate, so anyone on the path can read and change everything"),
@@ -137,6 +144,10 @@ pub struct Settings {
     pub empty_fragments: bool,
     /// The weak things that are allowed, in order and once each.
     pub allow_weak: Vec<Weak>,
+    /// Whether sessions with the target are resumed.
+    pub resumption: bool,
+    /// A certificate and key that are shown to a target that asks for one.
+    pub credential: Option<(PathBuf, PathBuf)>,
     /// How the target's certificate is judged.
     pub trust: Trust,
     /// Oldest version spoken to clients.
@@ -172,10 +183,12 @@ impl Settings {
         let mut allow_weak: Vec<Weak> = reader.list("allow_weak", str::parse);
         allow_weak.sort();
         allow_weak.dedup();
+        let resumption = reader.boolean("resumption").unwrap_or(true);
+        let credential = read_pair(reader, "auth_cert", "auth_key");
         let trust = read_trust(reader);
         let client_min_tls = reader.text("client_min_tls", client_version).unwrap_or(Version::Tls1_2);
         let san = reader.list("san", san);
-        let foreign = read_foreign(reader);
+        let foreign = read_pair(reader, "cert", "key");
         let deadlines = read_deadlines(reader);
         let keepalive = read_keepalive(reader);
         let target = target?;
@@ -191,6 +204,8 @@ impl Settings {
             extensions,
             empty_fragments,
             allow_weak,
+            resumption,
+            credential,
             trust: trust?,
             client_min_tls,
             san,
@@ -295,17 +310,18 @@ fn read_trust(reader: &mut Reader<'_>) -> Option<Trust> {
     })
 }
 
-fn read_foreign(reader: &mut Reader<'_>) -> Option<(PathBuf, PathBuf)> {
-    let cert = reader.text("cert", |text| Ok(PathBuf::from(text)));
-    let key = reader.text("key", |text| Ok(PathBuf::from(text)));
+/// A certificate and its key, of which neither is of use alone.
+fn read_pair(reader: &mut Reader<'_>, cert_key: &'static str, key_key: &'static str) -> Option<(PathBuf, PathBuf)> {
+    let cert = reader.text(cert_key, |text| Ok(PathBuf::from(text)));
+    let key = reader.text(key_key, |text| Ok(PathBuf::from(text)));
     match (cert, key) {
         (Some(cert), Some(key)) => Some((cert, key)),
         (Some(_), None) => {
-            reader.problem("cert", "has no 'key' beside it".to_owned());
+            reader.problem(cert_key, format!("has no '{key_key}' beside it"));
             None
         }
         (None, Some(_)) => {
-            reader.problem("key", "has no 'cert' beside it".to_owned());
+            reader.problem(key_key, format!("has no '{cert_key}' beside it"));
             None
         }
         (None, None) => None,

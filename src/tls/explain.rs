@@ -78,8 +78,17 @@ mod reason {
     pub(super) const ALERT_INTERNAL_ERROR: i32 = 1080;
 }
 
-/// Explains a failed handshake with the target; `first` is what it sent first.
-pub fn outbound(error: &ssl::Error, first: &[u8], settings: &Settings) -> Explained {
+/// What a failed handshake showed beside its error.
+pub struct Seen<'a> {
+    /// What the target sent first.
+    pub first: &'a [u8],
+    /// Whether it asked for a client certificate.
+    pub asked: bool,
+}
+
+/// Explains a failed handshake with the target.
+pub fn outbound(error: &ssl::Error, seen: &Seen<'_>, settings: &Settings) -> Explained {
+    let first = seen.first;
     if let Some(foreign) = not_tls(first) {
         return Explained { is_foreign: true, ..foreign };
     }

@@ -3,11 +3,14 @@
 //! The only place that names a TLS library. Knows no settings file and no command line.
 
 pub mod certificate;
+pub mod credential;
 pub mod explain;
 pub mod identity;
 pub mod inbound;
 pub mod library;
+pub mod offer;
 pub mod outbound;
 pub mod pfx;
 pub mod reference;
+mod sessions;
 pub mod trust;

@@ -1,74 +1,29 @@
-//! The target's leg: TLS 1.0 to 1.2 by OpenSSL, with every setting explicit.
+//! The target's leg: TLS 1.0 to 1.2 by OpenSSL, offering what [`super::offer`] says.
 //!
 //! tokio-openssl can't be this leg: it hides how the peer ended (`SSL_get_shutdown`) and ties
 //! close_notify to TCP's FIN, which a server with an answer still to send would obey by dropping it.
 //! So the leg drives `openssl::ssl::SslStream` over a non-blocking socket itself.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use openssl::error::ErrorStack;
-use openssl::ssl::{
-    self, ErrorCode, Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslSessionCacheMode,
-    SslStream, SslVersion,
-};
+use openssl::ssl::{self, ErrorCode, Ssl, SslContext, SslStream, SslVersion};
 use openssl::x509::X509;
 use tokio::net::TcpStream;
 
-use super::explain::{self, Explained};
-use super::trust::{self, Judge, Refusal, Voucher};
-use super::{inbound::is_reset, library};
+use super::explain::{self, Explained, Seen};
+use super::inbound::is_reset;
+pub use super::offer::Error;
+use super::sessions::{Kept, Moment, Resuming, Sessions};
+use super::trust::{Judge, Refusal, Voucher};
+use super::{credential, offer};
 use crate::config::Settings;
-use crate::config::settings::{Keepalive, weak_ciphers};
-use crate::config::values::{Version, Weak};
+use crate::config::settings::{Keepalive, Trust};
 use crate::leg::socket::Socket;
 use crate::leg::{Ending, Fill, Leg};
-
-/// AES alone, ECDHE before RSA, no DHE: Schannel's DHE fails at random against other stacks
-/// (KB4557473) and has 1024 bits. Some old servers look at the first 64 suites only.
-pub const CIPHERS: &str = "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-AES128-GCM-SHA256:\
-    ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256:\
-    ECDHE-RSA-AES256-SHA384:ECDHE-RSA-AES128-SHA256:ECDHE-RSA-AES256-SHA:ECDHE-RSA-AES128-SHA:\
-    ECDHE-ECDSA-AES256-SHA384:ECDHE-ECDSA-AES128-SHA256:ECDHE-ECDSA-AES256-SHA:ECDHE-ECDSA-AES128-SHA:\
-    AES256-GCM-SHA384:AES128-GCM-SHA256:AES256-SHA256:AES128-SHA256:AES256-SHA:AES128-SHA";
-
-/// What Schannel knows stands first; it has no X25519.
-pub const GROUPS: &str = "P-256:P-384:P-521:X25519";
-
-/// Diffie-Hellman in the server's own group, where it is allowed.
-const DHE: &str = "DHE-RSA-AES256-GCM-SHA384:DHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-SHA256:\
-    DHE-RSA-AES128-SHA256:DHE-RSA-AES256-SHA:DHE-RSA-AES128-SHA";
-/// Triple DES, where it is allowed.
-const TRIPLE_DES: &str = "ECDHE-RSA-DES-CBC3-SHA:DES-CBC3-SHA";
-/// RC4, where it is allowed.
-const RC4: &str = "ECDHE-RSA-RC4-SHA:RC4-SHA:RC4-MD5";
-
-/// SHA-1 stands last, for servers that sign their key exchange with nothing else.
-const SIGNATURES: &str = "RSA+SHA256:ECDSA+SHA256:RSA+SHA384:ECDSA+SHA384:RSA+SHA512:ECDSA+SHA512:\
-    RSA-PSS+SHA256:RSA-PSS+SHA384:RSA-PSS+SHA512:RSA+SHA1:ECDSA+SHA1";
-
-/// What can be wrong with the settings of the target's side, before any connection.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// OpenSSL knows none of the ciphers.
-    #[error("ciphers: '{list}' names none that this OpenSSL has ({version})")]
-    Ciphers {
-        /// The admin's list.
-        list: String,
-        /// OpenSSL's version.
-        version: String,
-    },
-    /// RC4 needs OpenSSL's legacy provider.
-    #[error("ciphers: {0}")]
-    Library(#[from] library::Error),
-    /// The authorities can't be loaded.
-    #[error(transparent)]
-    Trust(#[from] trust::Error),
-    /// OpenSSL refuses a setting.
-    #[error("openssl: {0}")]
-    OpenSsl(#[from] ErrorStack),
-}
 
 /// Opens TLS to one forwarder's target.
 pub struct Connector {
@@ -77,44 +32,27 @@ pub struct Connector {
     sni: Option<String>,
     keepalive: Keepalive,
     settings: Arc<Settings>,
+    /// `None`: nothing is resumed.
+    sessions: Option<Sessions>,
 }
 
 impl Connector {
     /// Builds everything that the forwarder's connections share.
     ///
     /// # Errors
-    /// Ciphers that OpenSSL doesn't have, authorities that can't be loaded.
+    /// Ciphers that OpenSSL doesn't have, authorities or a client certificate that can't be loaded.
     pub fn new(settings: Arc<Settings>) -> Result<Self, Error> {
-        library::init();
-        let is_rc4 = |word: &&str| word.to_ascii_uppercase().contains("RC4");
-        let named = settings.ciphers.as_deref().map(weak_ciphers).unwrap_or_default();
-        if settings.allows(Weak::Rc4) || named.iter().any(is_rc4) {
-            // Before the context is made: that is when it fetches its ciphers.
-            library::load_legacy_provider()?;
+        let mut context = offer::context(&settings)?;
+        if let Some((cert, key)) = &settings.credential {
+            credential::load(&mut context, cert, key)?;
         }
-        let mut context = SslContextBuilder::new(SslMethod::tls_client())?;
-        // Certificates have a level of their own.
-        context.set_security_level(settings.security_level);
-        context.set_min_proto_version(Some(protocol(settings.min_tls)))?;
-        context.set_max_proto_version(Some(protocol(settings.newest())))?;
-        set_ciphers(&mut context, &settings)?;
-        context.set_groups_list(GROUPS)?;
-        context.set_sigalgs_list(SIGNATURES)?;
-        // Whatever a configuration file or a default may have set.
-        context.clear_options(SslOptions::all());
-        context.set_options(options(&settings));
-        context.set_mode(
-            SslMode::AUTO_RETRY
-                | SslMode::ACCEPT_MOVING_WRITE_BUFFER
-                | SslMode::ENABLE_PARTIAL_WRITE
-                | SslMode::RELEASE_BUFFERS,
-        );
-        context.set_session_cache_mode(SslSessionCacheMode::OFF);
-        limit_chain(&mut context);
         let judge = Judge::new(&settings, &mut context)?;
+        // Without extensions a session would be bound to nothing (RFC 7627 §1).
+        let resumes = settings.resumption && settings.extensions && settings.trust != Trust::Insecure;
         Ok(Self {
             context: context.build(),
             judge,
+            sessions: resumes.then(Sessions::default),
             sni: settings.sni_name().map(str::to_owned),
             keepalive: settings.keepalive.clone(),
             settings,
@@ -126,7 +64,8 @@ impl Connector {
         self.judge.voucher()
     }
 
-    /// Leads the TLS handshake on a fresh TCP connection to its end.
+    /// Leads the TLS handshake on a fresh TCP connection to its end, resuming a session if there is
+    /// one that may still be trusted.
     ///
     /// # Errors
     /// [`Failed`]: refused certificate, or cause and cure of a failed handshake.
@@ -141,6 +80,8 @@ impl Connector {
             ssl.set_hostname(name).map_err(Failed::openssl)?;
         }
         let verdict = self.judge.attach(&mut ssl).map_err(|error| Failed::ours(error.to_string()))?;
+        let address = socket.tcp().peer_addr().ok();
+        let resumed = address.and_then(|address| self.resume(&mut ssl, address));
         let stream = SslStream::new(ssl, socket).map_err(Failed::openssl)?;
         let mut leg = Outbound { stream, ended: None };
         let shaken = std::future::poll_fn(|cx| leg.drive(cx, SslStream::do_handshake)).await;
@@ -148,79 +89,50 @@ impl Connector {
             if let Some(refusal) = verdict.get() {
                 return Err(Failed::Certificate(Box::new(refusal.clone())));
             }
-            let explained = explain::outbound(&error, leg.stream.get_ref().first_bytes(), &self.settings);
-            return Err(Failed::Handshake(explained));
+            if resumed.is_some() {
+                return Err(Failed::Resumption);
+            }
+            let seen =
+                Seen { first: leg.stream.get_ref().first_bytes(), asked: credential::was_asked_for(leg.stream.ssl()) };
+            return Err(Failed::Handshake(explain::outbound(&error, &seen, &self.settings)));
         }
         self.judge.confirm(leg.certificate().as_deref()).map_err(|refusal| Failed::Certificate(Box::new(refusal)))?;
+        let since = resumed.map(|(resuming, since)| {
+            resuming.succeeded();
+            since
+        });
+        if let Some(address) = address {
+            self.keep(&leg, address, since);
+        }
         Ok(leg)
     }
-}
 
-/// Pads hellos of 256 to 511 bytes, at which some servers hang (RFC 7685): OpenSSL's
-/// `SSL_OP_TLSEXT_PADDING`, for which the crate has no name.
-const TLSEXT_PADDING: SslOptions = SslOptions::from_bits_retain(1 << 4);
-
-/// The longest certificate message that is read, in bytes; what is longer ends the handshake. A dozen
-/// certificates fit. OpenSSL's own limit of 100 KiB lets a hostile server take several hundred MiB
-/// of memory (CVE-2026-35189).
-const CHAIN: std::ffi::c_long = 32 << 10;
-
-#[allow(unsafe_code)]
-fn limit_chain(context: &mut SslContextBuilder) {
-    /// `SSL_CTRL_SET_MAX_CERT_LIST` (ssl.h), for which the crates have no name.
-    const SET_MAX_CERT_LIST: std::ffi::c_int = 51;
-    // SAFETY: the context is alive, and this control takes a number and no pointer.
-    unsafe { openssl_sys::SSL_CTX_ctrl(context.as_ptr(), SET_MAX_CERT_LIST, CHAIN, std::ptr::null_mut()) };
-}
-
-fn protocol(version: Version) -> SslVersion {
-    match version {
-        Version::Tls1_0 => SslVersion::TLS1,
-        Version::Tls1_1 => SslVersion::TLS1_1,
-        // A TLS 1.3 hello never leaves: it is too long and too new for the servers this is for.
-        Version::Tls1_2 | Version::Tls1_3 => SslVersion::TLS1_2,
+    /// Offers a session that is kept for this address, if its certificate would still be accepted.
+    #[allow(unsafe_code)]
+    fn resume(&self, ssl: &mut Ssl, address: SocketAddr) -> Option<(Resuming<'_>, Moment)> {
+        let sessions = self.sessions.as_ref()?;
+        let kept = sessions.find(address)?;
+        let resuming = Resuming::new(sessions, address);
+        if !self.judge.still_accepts(&kept.leaf) {
+            return None;
+        }
+        // SAFETY: the session comes from a connection of this very context.
+        unsafe { ssl.set_session(&kept.session) }.ok()?;
+        Some((resuming, kept.since))
     }
-}
 
-/// Protocol options as the settings say. With no bit of its own, each is off.
-fn options(settings: &Settings) -> SslOptions {
-    let mut options = SslOptions::NO_COMPRESSION | SslOptions::NO_SSLV3 | TLSEXT_PADDING;
-    if settings.allows(Weak::NoRfc5746) {
-        options |= LEGACY_SERVER_CONNECT;
+    /// Keeps the session of a verified connection. One that continues an earlier one, or only renews
+    /// its ticket, is as old as that.
+    fn keep(&self, leg: &Outbound, address: SocketAddr, resumed: Option<Moment>) {
+        let Some(sessions) = &self.sessions else { return };
+        let since = resumed.filter(|_| leg.resumed()).unwrap_or_else(Moment::now);
+        let session = leg.stream.ssl().session().filter(|session| !session.id().is_empty());
+        match (session, leg.certificate()) {
+            (Some(session), Some(leaf)) => sessions.keep(address, Kept { session: session.to_owned(), leaf, since }),
+            // The server keeps none, or no longer.
+            _ => sessions.forget(address),
+        }
     }
-    if !settings.empty_fragments {
-        options |= SslOptions::DONT_INSERT_EMPTY_FRAGMENTS;
-    }
-    if !settings.extensions {
-        options |= SslOptions::NO_TICKET | NO_EXTENDED_MASTER_SECRET | NO_ENCRYPT_THEN_MAC;
-    }
-    options
-}
-
-/// Connects to a server without RFC 5746, but never renegotiates with it (`SSL_OP_LEGACY_SERVER_CONNECT`).
-const LEGACY_SERVER_CONNECT: SslOptions = SslOptions::from_bits_retain(1 << 2);
-/// `SSL_OP_NO_EXTENDED_MASTER_SECRET`.
-const NO_EXTENDED_MASTER_SECRET: SslOptions = SslOptions::from_bits_retain(1);
-/// `SSL_OP_NO_ENCRYPT_THEN_MAC`.
-const NO_ENCRYPT_THEN_MAC: SslOptions = SslOptions::from_bits_retain(1 << 19);
-
-fn set_ciphers(context: &mut SslContextBuilder, settings: &Settings) -> Result<(), Error> {
-    let list = settings.ciphers.as_deref().unwrap_or(CIPHERS);
-    let unknown = |_| Error::Ciphers { list: list.to_owned(), version: library::version() };
-    // Broken ones that were named stand last; a word that means many ciphers brings none in.
-    let weak = weak_ciphers(list);
-    let words = list.split([':', ',', ' ']).filter(|word| !word.is_empty());
-    let strong: Vec<&str> = words.filter(|word| !weak.contains(word)).collect();
-    let mut words = [strong, vec!["-RC4", "-3DES"]].concat();
-    let allowed = [(Weak::Dhe, DHE), (Weak::TripleDes, TRIPLE_DES), (Weak::Rc4, RC4)];
-    words.extend(allowed.iter().filter(|(weak, _)| settings.allows(*weak)).map(|(_, list)| *list));
-    words.extend(weak);
-    words.extend(["!aNULL", "!eNULL", "!EXPORT", "!DES", "!LOW"]);
-    if !settings.extensions {
-        // Curves are agreed on in an extension.
-        words.extend(["!kECDHE"]);
-    }
-    context.set_cipher_list(&words.join(":")).map_err(unknown)
 }
 
 /// Why there is no TLS to the target.
@@ -230,6 +142,9 @@ pub enum Failed {
     Certificate(Box<Refusal>),
     /// The handshake failed.
     Handshake(Explained),
+    /// It failed while a session was to be resumed, which is forgotten now: a handshake in full may
+    /// still succeed.
+    Resumption,
     /// Our own fault.
     Ours(String),
 }
@@ -276,7 +191,7 @@ impl Outbound {
     }
 
     /// The address that answered.
-    pub fn address(&self) -> Option<std::net::SocketAddr> {
+    pub fn address(&self) -> Option<SocketAddr> {
         self.stream.get_ref().tcp().peer_addr().ok()
     }
 

@@ -147,6 +147,21 @@ impl Judge {
         Ok(verdict)
     }
 
+    /// Whether a certificate that was accepted earlier would be now: pin, or name and dates. For a
+    /// session that is to be resumed, whose handshake shows none.
+    pub(super) fn still_accepts(&self, leaf: &X509Ref) -> bool {
+        match &self.rule {
+            Rule::Anything => false,
+            Rule::Pins(_) => self.confirm(Some(leaf)).is_ok(),
+            Rule::Chain { accept, .. } => {
+                let names = accept.contains(&Fault::WrongName)
+                    || bears(leaf, &self.name)
+                    || matches!(self.name, Host::Address(address) if accept.contains(&Fault::IpInCn) && common_name_is(leaf, address));
+                names && (accept.contains(&Fault::Expired) || is_valid_today(leaf))
+            }
+        }
+    }
+
     /// Looks again once the handshake is over: nothing is sent to a certificate that is not pinned.
     pub(super) fn confirm(&self, leaf: Option<&X509Ref>) -> Result<(), Refusal> {
         let Rule::Pins(pins) = &self.rule else { return Ok(()) };
@@ -241,6 +256,40 @@ fn fault_of(error: X509VerifyResult, current: Option<&X509Ref>, name: &Host) -> 
         }
         _ => None,
     }
+}
+
+/// Whether a certificate is made out for a name, by OpenSSL's own rules.
+#[allow(unsafe_code)]
+fn bears(certificate: &X509Ref, name: &Host) -> bool {
+    use foreign_types::ForeignTypeRef;
+    let flags = X509CheckFlags::NO_PARTIAL_WILDCARDS.bits();
+    let octets = |address: &IpAddr| match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    // SAFETY: the certificate is alive; name and address are given with their lengths, and no copy of
+    // the name that matched is asked for.
+    let answer = unsafe {
+        match name {
+            Host::Name(name) => openssl_sys::X509_check_host(
+                certificate.as_ptr(),
+                name.as_ptr().cast(),
+                name.len(),
+                flags,
+                std::ptr::null_mut(),
+            ),
+            Host::Address(address) => {
+                let octets = octets(address);
+                openssl_sys::X509_check_ip(certificate.as_ptr(), octets.as_ptr(), octets.len(), flags)
+            }
+        }
+    };
+    answer == 1
+}
+
+fn is_valid_today(certificate: &X509Ref) -> bool {
+    let now = time::OffsetDateTime::now_utc();
+    Facts::of(certificate).is_ok_and(|facts| facts.not_before <= now && now <= facts.not_after)
 }
 
 fn common_name_is(certificate: &X509Ref, address: IpAddr) -> bool {
