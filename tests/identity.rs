@@ -47,7 +47,7 @@ impl Host {
     }
 
     fn install(&self, chain: &str, key: &str) -> Result<(), Error> {
-        identity::install(&self.places, &self.name, chain, key, None)
+        identity::install(&self.places, &self.places.identity(&self.name), chain, key, None)
     }
 
     fn renew(&self, more: &[&str], force: bool, now: OffsetDateTime) -> Result<Renewal, Error> {
@@ -312,7 +312,8 @@ fn needs_root_the_group_gets_the_pair_and_keeps_it_through_a_renewal_but_never_t
     let host = Host::new();
     let group = nix::unistd::Gid::from_raw(54_321);
     let issued = host.authority().0.issue(&names(&NAMES), host.now).unwrap();
-    identity::install(&host.places, &host.name, &issued.chain_pem, &issued.key_pem, Some(group)).unwrap();
+    identity::install(&host.places, &host.places.identity(&host.name), &issued.chain_pem, &issued.key_pem, Some(group))
+        .unwrap();
     let first = host.facts();
     assert!(matches!(host.renew(&[], true, host.now), Ok(Renewal::Renewed(_))));
     assert_ne!(host.facts().fingerprint, first.fingerprint);
@@ -462,7 +463,10 @@ fn renewal_repairs_a_torn_pair_and_follows_a_new_ca_but_leaves_a_foreign_one() {
     assert!(verify(&host.ca("ca.pem"), &host.pair("cert.pem"), &[]).status.success());
 
     let (crt, key) = host.foreign("exchange", &["rsa:2048"]);
-    assert!(matches!(identity::adopt(&host.places, &host.name, &crt, &key, None), Ok(Renewal::Renewed(_))));
+    assert!(matches!(
+        identity::adopt(&host.places, &host.places.identity(&host.name), &crt, &key, None),
+        Ok(Renewal::Renewed(_))
+    ));
     let before = host.tree();
     assert!(matches!(host.renew(&[], true, host.now), Ok(Renewal::Foreign(_))));
     assert_eq!(host.tree(), before);
@@ -486,7 +490,9 @@ fn a_reader_never_sees_an_old_certificate_with_a_new_key() {
 #[test]
 fn a_foreign_pair_is_checked_and_copied_only_when_it_changed() {
     let host = Host::new();
-    let adopt = |(crt, key): &(PathBuf, PathBuf)| identity::adopt(&host.places, &host.name, crt, key, None);
+    let adopt = |(crt, key): &(PathBuf, PathBuf)| {
+        identity::adopt(&host.places, &host.places.identity(&host.name), crt, key, None)
+    };
     for (file, algorithm) in
         [("rsa", &["rsa:2048"][..]), ("ec", &["ec", "-pkeyopt", "ec_paramgen_curve:P-384"]), ("ed", &["ed25519"])]
     {
@@ -561,7 +567,8 @@ fn a_pair_that_could_not_be_served_is_refused_and_the_old_one_stays() {
         (&missing, &key, "missing: read: no such file or directory"),
         (&crt, &missing, "missing: read: no such file or directory"),
     ] {
-        let error = identity::adopt(&host.places, &host.name, crt, key, None).map(|_| ()).unwrap_err();
+        let error =
+            identity::adopt(&host.places, &host.places.identity(&host.name), crt, key, None).map(|_| ()).unwrap_err();
         assert_eq!(error.to_string().replace(&host.own(""), ""), text);
         assert_eq!(host.tree(), before);
     }

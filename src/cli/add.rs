@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::failed::{Failed, code};
-use super::flags::{IdentityFlags, Pfx, TargetFlags};
-use super::identities::{self, Made};
+use super::flags::{CredentialFlags, IdentityFlags, Pfx, TargetFlags};
+use super::identities::{self, Credential, Made};
 use super::talk::{self, Word, step};
 use super::undo::Undo;
 use super::{Done, outbound, proof, run, summary};
@@ -45,6 +45,8 @@ pub(super) struct Add {
     outbound: TargetFlags,
     #[command(flatten)]
     identity: IdentityFlags,
+    #[command(flatten)]
+    credential: CredentialFlags,
     /// Write and start without asking the target
     #[arg(long)]
     offline: bool,
@@ -61,10 +63,11 @@ impl Add {
     pub(super) fn run(self, places: &Places) -> Done {
         // A password is asked for while nothing has been done yet, and Ctrl-C simply ends it.
         let pfx = self.identity.pfx(self.no_input)?;
-        super::interruptible(async { self.add(places, pfx).await })
+        let credential = self.credential.pfx(self.no_input)?;
+        super::interruptible(async { self.add(places, pfx, credential).await })
     }
 
-    async fn add(self, places: &Places, pfx: Option<Pfx>) -> Done {
+    async fn add(self, places: &Places, pfx: Option<Pfx>, credential: Option<Pfx>) -> Done {
         let began = Instant::now();
         let name: Name = self.name.parse().map_err(|error| Failed::with(code::USAGE, error))?;
         let mut draft = self.draft();
@@ -81,9 +84,14 @@ impl Add {
             Trust::Ca(file, _) if *file != places.authorities(&name) => Err(refused),
             _ => Ok(()),
         })?;
+        refuse_occupied(&name, &places.credential(&name))?;
         let reserved = run::bind(name.as_str(), settings.listen)?;
         require_service(places)?;
         step(Word::Ok, format!("name '{name}' and port {} are free", settings.listen.port()));
+        let mut undo = Undo::default();
+        let group = service::group_of_service().filter(|_| places.are_system());
+        // Before the target is asked: it may ask in turn.
+        adopt_credential(places, &name, &mut draft, credential, group, &mut undo)?;
         let reached = if self.offline {
             step(Word::Skip, "the target was not asked (--offline)");
             None
@@ -92,8 +100,6 @@ impl Add {
         };
         let settings = draft.settings()?;
 
-        let mut undo = Undo::default();
-        let group = service::group_of_service().filter(|_| places.are_system());
         let made = Self::make_identity(places, &name, &settings, pfx, group, &mut undo)?;
         write_settings(places, &name, &mut draft, group, &mut undo)?;
         let settings = draft.settings()?;
@@ -354,6 +360,31 @@ fn tell_certificate(reached: &Reached) {
     if facts.days_left(time::OffsetDateTime::now_utc()) < 0 {
         step(Word::Warn, format!("target certificate: expired on {until}; accepted as the settings say"));
     }
+}
+
+/// Puts what is shown to a target that asks for a certificate where the service can read it.
+fn adopt_credential(
+    places: &Places,
+    name: &Name,
+    draft: &mut Draft,
+    pfx: Option<Pfx>,
+    group: Option<Gid>,
+    undo: &mut Undo,
+) -> Result<(), Failed> {
+    let settings = draft.settings()?;
+    let from = match (&settings.credential, pfx) {
+        (_, Some(file)) => Credential::Pfx(file),
+        (Some((cert, key)), None) => Credential::Pair(cert, key),
+        (None, None) => return Ok(()),
+    };
+    undo.make_folder(&places.state, 0o750, group)?;
+    undo.make_folder(&places.state.join("credential"), 0o750, group)?;
+    undo.note_absent(places.credential(name));
+    for (key, copy) in identities::adopt_credential(places, name, from, group)? {
+        draft.set(key, copy.display().to_string());
+    }
+    step(Word::Ok, "certificate for a target that asks for one: in place");
+    Ok(())
 }
 
 fn write_settings(

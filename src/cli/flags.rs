@@ -70,6 +70,15 @@ pub(super) struct TargetFlags {
     /// Send no empty record before each one in TLS 1.0
     #[arg(long, help_heading = "Target")]
     no_empty_fragments: bool,
+    /// A full TLS handshake for each connection to the target
+    #[arg(long, help_heading = "Target")]
+    no_resumption: bool,
+    /// Certificate (PEM) to show if the target asks for a client certificate
+    #[arg(long, value_name = "FILE", requires = "auth_key", help_heading = "Target")]
+    auth_cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "auth_cert", help_heading = "Target")]
+    auth_key: Option<PathBuf>,
     /// Allow what is weak: no-rfc5746, dhe, 3des, rc4; without a list all four
     #[arg(
         long,
@@ -110,6 +119,11 @@ impl TargetFlags {
             draft.set("empty_fragments", false);
         }
         draft.set_list("allow_weak", &self.allow_weak);
+        if self.no_resumption {
+            draft.set("resumption", false);
+        }
+        draft.set_some("auth_cert", self.auth_cert.as_deref().map(absolute));
+        draft.set_some("auth_key", self.auth_key.as_deref().map(absolute));
     }
 }
 
@@ -133,6 +147,28 @@ pub(super) struct IdentityFlags {
     pfx_password_file: Option<PathBuf>,
 }
 
+/// What the target is shown if it asks for a client certificate, from a PFX file.
+#[derive(Args, Default)]
+pub(super) struct CredentialFlags {
+    /// The same from a PFX file
+    #[arg(long, value_name = "FILE", conflicts_with = "auth_cert", help_heading = "Target")]
+    auth_pfx: Option<PathBuf>,
+    /// File whose first line is its password; asked for otherwise
+    #[arg(long, value_name = "FILE", requires = "auth_pfx", help_heading = "Target")]
+    auth_pfx_password_file: Option<PathBuf>,
+}
+
+impl CredentialFlags {
+    /// The PFX file that was given, with its password from file or terminal.
+    ///
+    /// # Errors
+    /// The password file can't be read, or nobody can be asked.
+    pub(super) fn pfx(&self, no_input: bool) -> Result<Option<Pfx>, Failed> {
+        let file = ("--auth-pfx-password-file", self.auth_pfx_password_file.as_deref());
+        self.auth_pfx.clone().map(|pfx| with_password(pfx, file, no_input)).transpose()
+    }
+}
+
 /// A PFX file and its password.
 pub(super) struct Pfx {
     /// The file.
@@ -154,21 +190,26 @@ impl IdentityFlags {
     /// # Errors
     /// The password file can't be read, or nobody can be asked.
     pub(super) fn pfx(&self, no_input: bool) -> Result<Option<Pfx>, Failed> {
-        let Some(file) = self.pfx.clone() else { return Ok(None) };
-        let password = match &self.pfx_password_file {
-            Some(path) => {
-                let text = std::fs::read_to_string(path).map_err(store::Error::io(path, "read"))?;
-                text.lines().next().unwrap_or_default().to_owned()
-            }
-            None if talk::can_ask(no_input) => rpassword::prompt_password(format!("Password of {}: ", file.display()))
-                .map_err(|error| Failed::new(format!("{}: password: {error}", file.display())))?,
-            None => {
-                let failed = Failed::with(code::UNDECIDED, format!("{}: its password is needed", file.display()));
-                return Err(failed.hint("--pfx-password-file FILE"));
-            }
-        };
-        Ok(Some(Pfx { file, password }))
+        let file = ("--pfx-password-file", self.pfx_password_file.as_deref());
+        self.pfx.clone().map(|pfx| with_password(pfx, file, no_input)).transpose()
     }
+}
+
+/// A PFX file with its password: from the file that a flag names, or asked for.
+fn with_password(file: PathBuf, (flag, path): (&str, Option<&Path>), no_input: bool) -> Result<Pfx, Failed> {
+    let password = match path {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(store::Error::io(path, "read"))?;
+            text.lines().next().unwrap_or_default().to_owned()
+        }
+        None if talk::can_ask(no_input) => rpassword::prompt_password(format!("Password of {}: ", file.display()))
+            .map_err(|error| Failed::new(format!("{}: password: {error}", file.display())))?,
+        None => {
+            let failed = Failed::with(code::UNDECIDED, format!("{}: its password is needed", file.display()));
+            return Err(failed.hint(format!("{flag} FILE")));
+        }
+    };
+    Ok(Pfx { file, password })
 }
 
 fn absolute(path: &Path) -> String {

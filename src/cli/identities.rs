@@ -36,14 +36,13 @@ pub(super) fn make(
     let own_issued = settings.foreign.is_none() && from.is_none();
     let origin = match (&settings.foreign, from) {
         (Some((cert, key)), _) => {
-            identity::adopt(places, name, cert, key, group).map_err(own)?;
+            identity::adopt(places, &places.identity(name), cert, key, group).map_err(own)?;
             format!("copied from {}, and again whenever it changes", cert.display())
         }
         (None, Some(file)) => {
-            let bytes = std::fs::read(&file.file).map_err(store::Error::io(&file.file, "read"))?;
-            let contents = pfx::read(&bytes, &file.password)
-                .map_err(|error| Failed::new(format!("{}: {error}", file.file.display())))?;
-            identity::install(places, name, &contents.chain_pem, &contents.key_pem, group).map_err(own)?;
+            let contents = opened(&file)?;
+            let folder = places.identity(name);
+            identity::install(places, &folder, &contents.chain_pem, &contents.key_pem, group).map_err(own)?;
             format!("taken from {}", file.file.display())
         }
         (None, None) => {
@@ -51,13 +50,54 @@ pub(super) fn make(
             let host = names.first().map_or("this host", String::as_str);
             let (authority, _) = identity::Authority::load_or_create(places, host, now).map_err(own)?;
             let issued = authority.issue(&names, now).map_err(own)?;
-            identity::install(places, name, &issued.chain_pem, &issued.key_pem, group).map_err(own)?;
+            let folder = places.identity(name);
+            identity::install(places, &folder, &issued.chain_pem, &issued.key_pem, group).map_err(own)?;
             "renewed by itself".to_owned()
         }
     };
     let facts = identity::read(&places.identity(name)).map_err(own)?.facts;
     let origin = format!("to {}, {origin}", facts.not_after.date());
     Ok(Made { facts, origin, own: own_issued })
+}
+
+fn opened(file: &Pfx) -> Result<pfx::Contents, Failed> {
+    let bytes = std::fs::read(&file.file).map_err(store::Error::io(&file.file, "read"))?;
+    pfx::read(&bytes, &file.password).map_err(|error| Failed::new(format!("{}: {error}", file.file.display())))
+}
+
+/// Where a credential comes from.
+pub(super) enum Credential<'a> {
+    /// Certificate and key in PEM.
+    Pair(&'a Path, &'a Path),
+    /// A PFX file.
+    Pfx(Pfx),
+}
+
+/// Copies what is shown to a target that asks for a certificate to where the service can read it, and
+/// says where that is.
+///
+/// # Errors
+/// A pair that can't be read or does not match, a wrong password, a copy that can't be written.
+pub(super) fn adopt_credential(
+    places: &Places,
+    name: &Name,
+    from: Credential<'_>,
+    group: Option<Gid>,
+) -> Result<[(&'static str, PathBuf); 2], Failed> {
+    let folder = places.credential(name);
+    match from {
+        // What lies there already is its own copy.
+        Credential::Pair(cert, key) if cert.starts_with(&folder) && key.starts_with(&folder) => {}
+        Credential::Pair(cert, key) => {
+            identity::adopt(places, &folder, cert, key, group)
+                .map_err(|error| Failed::new(format!("auth_cert: {error}")).maybe_hint(error.hint()))?;
+        }
+        Credential::Pfx(file) => {
+            let contents = opened(&file)?;
+            identity::install(places, &folder, &contents.chain_pem, &contents.key_pem, group).map_err(own)?;
+        }
+    }
+    Ok([("auth_cert", folder.join("cert.pem")), ("auth_key", folder.join("key.pem"))])
 }
 
 /// Copies a file of authorities to where the service can read it, and says where that is: its
@@ -93,7 +133,7 @@ pub(super) fn renew(
     group: Option<Gid>,
 ) -> Result<String, Failed> {
     if let Some((cert, key)) = &settings.foreign {
-        let taken = identity::adopt(places, name, cert, key, group).map_err(own)?;
+        let taken = identity::adopt(places, &places.identity(name), cert, key, group).map_err(own)?;
         return Ok(match taken {
             identity::Renewal::Renewed(facts) => {
                 format!("{} taken over, to {}", cert.display(), facts.not_after.date())

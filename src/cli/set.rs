@@ -6,9 +6,10 @@ use clap::Args;
 use toml_edit::{Array, Value};
 
 use super::failed::{Failed, code};
+use super::identities::{self, Credential};
 use super::talk::{self, Word, step};
 use super::undo::Undo;
-use super::{Done, add, identities, outbound, proof};
+use super::{Done, add, outbound, proof};
 use crate::bridge::dialer::Dialer;
 use crate::bridge::resolver::Resolver;
 use crate::config::draft::edited;
@@ -101,7 +102,8 @@ impl Set {
     }
 
     fn changes_any(&self, keys: &[&str]) -> bool {
-        self.changes.iter().any(|change| keys.iter().any(|key| change.starts_with(key)))
+        let starts = |change: &str, key: &str| change.trim_start().replace('-', "_").starts_with(key);
+        self.changes.iter().any(|change| keys.iter().any(|key| starts(change, key)))
     }
 
     /// A certificate of a PFX file has its names, and is not to be replaced by one of ours unasked.
@@ -122,12 +124,13 @@ impl Set {
         for file in [&places.authorities(name), &identity.join("cert.pem"), &identity.join("key.pem")] {
             undo.note_replaced(file)?;
         }
+        let new = &self.with_credential(places, name, new, settings, &mut undo)?;
         let new = &match &settings.trust {
             Trust::Ca(file, _) => {
                 let copy = identities::adopt_authorities(places, name, file, group)?.display().to_string();
                 edited(new, &path, [("ca", Some(copy.into()))])?
             }
-            _ => new.to_owned(),
+            _ => new.clone(),
         };
         if self.changes_any(&["san=", "cert=", "key="]) {
             let made = identities::make(places, name, settings, None, group)?;
@@ -135,6 +138,35 @@ impl Set {
         }
         put_in_force(places, name, new, undo, !self.no_restart)?;
         Ok(0)
+    }
+}
+
+impl Set {
+    /// The text with what is shown to a target that asks for a certificate at the service's own place.
+    fn with_credential(
+        &self,
+        places: &Places,
+        name: &Name,
+        new: &str,
+        settings: &Settings,
+        undo: &mut Undo,
+    ) -> Result<String, Failed> {
+        let Some((cert, key)) = settings.credential.as_ref().filter(|_| self.changes_any(&["auth_cert", "auth_key"]))
+        else {
+            return Ok(new.to_owned());
+        };
+        let group = service::group_of_service().filter(|_| places.are_system());
+        let folder = places.credential(name);
+        undo.make_folder(&places.state.join("credential"), 0o750, group)?;
+        if folder.exists() {
+            undo.note_replaced(&folder.join("cert.pem"))?;
+            undo.note_replaced(&folder.join("key.pem"))?;
+        } else {
+            undo.note_absent(folder);
+        }
+        let copies = identities::adopt_credential(places, name, Credential::Pair(cert, key), group)?;
+        let copies = copies.map(|(key, copy)| (key, Some(Value::from(copy.display().to_string()))));
+        Ok(edited(new, &places.forwarder(name), copies)?)
     }
 }
 
@@ -210,7 +242,9 @@ fn parsed(change: &str) -> Result<(&'static Key, Option<Value>), Failed> {
     }
     let value = match key.name {
         // Whoever reads them later has another working folder.
-        "ca" | "cert" | "key" => std::path::absolute(text).map_err(Failed::new)?.display().to_string().into(),
+        "ca" | "cert" | "key" | "auth_cert" | "auth_key" => {
+            std::path::absolute(text).map_err(Failed::new)?.display().to_string().into()
+        }
         "pin" | "accept" | "san" | "allow_weak" => Value::Array(text.split(',').map(str::trim).collect::<Array>()),
         _ => text.parse::<bool>().map(Value::from).or_else(|_| whole(text)).unwrap_or_else(|()| Value::from(text)),
     };

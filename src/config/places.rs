@@ -5,6 +5,7 @@
 //! /etc/ewsbridge/forwarders/NAME.ca.pem                who vouches for its target (add --ca)
 //! /var/lib/ewsbridge/ca/ca.pem, ca.key                 the local CA; root alone reads the key
 //! /var/lib/ewsbridge/identity/NAME/cert.pem, key.pem   what the forwarder NAME serves
+//! /var/lib/ewsbridge/credential/NAME/cert.pem, key.pem what it shows to a target that asks
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -49,6 +50,11 @@ impl Places {
     /// The folder of the local CA.
     pub fn authority(&self) -> PathBuf {
         self.state.join("ca")
+    }
+
+    /// The folder of the certificate and key that a forwarder shows to a target that asks for one.
+    pub fn credential(&self, name: &Name) -> PathBuf {
+        self.state.join("credential").join(name.as_str())
     }
 
     /// The folder of the certificate and key that a forwarder serves.

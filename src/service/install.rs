@@ -272,13 +272,15 @@ fn forwarders() -> Result<Vec<String>, Error> {
 /// What the service has to read, and can't if it was made while its group did not exist.
 fn made_before_the_group() -> Result<Vec<PathBuf>, Error> {
     let mut paths = entries(&system().forwarders())?;
-    let identities = system().state.join("identity");
-    if identities.exists() {
-        for identity in entries(&identities)? {
-            paths.extend(if identity.is_dir() { entries(&identity)? } else { Vec::new() });
-            paths.push(identity);
+    for kind in ["identity", "credential"].map(|kind| system().state.join(kind)) {
+        if !kind.exists() {
+            continue;
         }
-        paths.push(identities);
+        for pair in entries(&kind)? {
+            paths.extend(if pair.is_dir() { entries(&pair)? } else { Vec::new() });
+            paths.push(pair);
+        }
+        paths.push(kind);
     }
     Ok(paths)
 }

@@ -194,35 +194,42 @@ pub fn read_pair(certificate: &Path, key: &Path) -> Result<Pair, Error> {
     check(&bytes(certificate)?, &bytes(key)?, certificate, key)
 }
 
-/// Puts a pair in place for a forwarder, after checking it, readable for its owner and the group.
+/// Puts a pair into a forwarder's folder, [`Places::identity`] or [`Places::credential`], after checking it, readable for its owner and the group.
 ///
 /// Without a group an existing pair's group is kept.
 ///
 /// # Errors
 /// Those of [`read`]; [`Error::Io`] if it can't be written. The old pair then stays.
-pub fn install(places: &Places, name: &Name, chain_pem: &str, key_pem: &str, group: Option<Gid>) -> Result<(), Error> {
+pub fn install(
+    places: &Places,
+    folder: &Path,
+    chain_pem: &str,
+    key_pem: &str,
+    group: Option<Gid>,
+) -> Result<(), Error> {
     check(chain_pem.as_bytes(), key_pem.as_bytes(), Path::new("certificate"), Path::new("key"))?;
-    let folder = places.identity(name);
     let files = [files::Content(KEY, key_pem, PAIR_MODE), files::Content(CERTIFICATE, chain_pem, PAIR_MODE)];
     files::folder(&places.state, group)?;
     files::folder(folder.parent().unwrap_or(&places.state), group)?;
-    if !folder.exists() && files::fill(&folder, files::FOLDER_MODE, group, &files)? {
+    if !folder.exists() && files::fill(folder, files::FOLDER_MODE, group, &files)? {
         return Ok(());
     }
-    let group = group.or_else(|| files::group_of(&folder));
-    files::replace(&folder, group, &files).map_err(|error| Error::io(&folder, "write", error))
+    let group = group.or_else(|| files::group_of(folder));
+    files::replace(folder, group, &files).map_err(|error| Error::io(folder, "write", error))
 }
 
-/// Removes a forwarder's pair; harmless if there is none.
+/// Removes a forwarder's pairs; harmless if there are none.
 ///
 /// # Errors
-/// [`Error::Io`] if it can't be removed.
+/// [`Error::Io`] if one can't be removed.
 pub fn remove(places: &Places, name: &Name) -> Result<(), Error> {
-    let folder = places.identity(name);
-    match fs::remove_dir_all(&folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(&folder, "remove", error)),
-        _ => Ok(()),
+    for folder in [places.identity(name), places.credential(name)] {
+        match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::io(&folder, "remove", error)),
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 /// Whether two thirds of a certificate's life have passed.
@@ -257,17 +264,17 @@ pub fn renew(
     }
     let names = names::merged(facts.names.into_iter().chain(names.iter().cloned()));
     let issued = Authority::load(places)?.issue(&names, now)?;
-    install(places, name, &issued.chain_pem, &issued.key_pem, None)?;
+    install(places, &folder, &issued.chain_pem, &issued.key_pem, None)?;
     Ok(Renewal::Renewed(read(&folder)?.facts))
 }
 
-/// Copies a foreign certificate and its key in place, after checking them; nothing happens if they are the same.
+/// Copies a foreign certificate and its key into a forwarder's folder, after checking them; nothing happens if they are the same.
 ///
 /// # Errors
 /// As [`install`].
 pub fn adopt(
     places: &Places,
-    name: &Name,
+    folder: &Path,
     certificate: &Path,
     key: &Path,
     group: Option<Gid>,
@@ -277,12 +284,11 @@ pub fn adopt(
     let chain = encoded.map_err(certificate::Error::from)?.concat();
     let key = PKey::private_key_from_der(key.secret_der()).and_then(|key| key.private_key_to_pem_pkcs8());
     let key = key.map_err(certificate::Error::from)?;
-    let folder = places.identity(name);
     let same = |file: &str, bytes: &[u8]| fs::read(folder.join(file)).is_ok_and(|old| old == bytes);
     if same(CERTIFICATE, &chain) && same(KEY, &key) {
         return Ok(Renewal::Unchanged(facts));
     }
-    install(places, name, &String::from_utf8_lossy(&chain), &String::from_utf8_lossy(&key), group)?;
+    install(places, folder, &String::from_utf8_lossy(&chain), &String::from_utf8_lossy(&key), group)?;
     Ok(Renewal::Renewed(facts))
 }
 
