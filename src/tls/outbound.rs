@@ -8,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{self, ErrorCode, Ssl, SslContext, SslStream, SslVersion};
@@ -81,23 +82,24 @@ impl Connector {
         }
         let verdict = self.judge.attach(&mut ssl).map_err(|error| Failed::ours(error.to_string()))?;
         let address = socket.tcp().peer_addr().ok();
-        let resumed = address.and_then(|address| self.resume(&mut ssl, address));
+        let resuming = address.and_then(|address| self.resume(&mut ssl, address));
         let stream = SslStream::new(ssl, socket).map_err(Failed::openssl)?;
         let mut leg = Outbound { stream, ended: None };
-        let shaken = std::future::poll_fn(|cx| leg.drive(cx, SslStream::do_handshake)).await;
-        if let Err(error) = shaken {
-            if let Some(refusal) = verdict.get() {
-                return Err(Failed::Certificate(Box::new(refusal.clone())));
-            }
-            if resumed.is_some() {
+        let shaken = leg.shake(resuming.as_ref().map(|_| RESUMPTION.min(self.settings.deadlines.handshake / 2))).await;
+        let refused = verdict.get().cloned().filter(|_| shaken.is_err());
+        if let Some(refusal) = refused {
+            return Err(Failed::Certificate(Box::new(refusal)));
+        }
+        let since = match (shaken, resuming) {
+            (Ok(()), resuming) => resuming,
+            (Err(_), Some((resuming, _))) => {
+                resuming.failed();
                 return Err(Failed::Resumption);
             }
-            let seen =
-                Seen { first: leg.stream.get_ref().first_bytes(), asked: credential::was_asked_for(leg.stream.ssl()) };
-            return Err(Failed::Handshake(explain::outbound(&error, &seen, &self.settings)));
-        }
+            (Err(error), None) => return Err(self.explain(error, &leg)),
+        };
         self.judge.confirm(leg.certificate().as_deref()).map_err(|refusal| Failed::Certificate(Box::new(refusal)))?;
-        let since = resumed.map(|(resuming, since)| {
+        let since = since.map(|(resuming, since)| {
             resuming.succeeded();
             since
         });
@@ -105,6 +107,15 @@ impl Connector {
             self.keep(&leg, address, since);
         }
         Ok(leg)
+    }
+
+    fn explain(&self, error: Option<ssl::Error>, leg: &Outbound) -> Failed {
+        let ssl = leg.stream.ssl();
+        let seen = Seen { first: leg.stream.get_ref().first_bytes(), asked: credential::was_asked_for(ssl) };
+        match error {
+            Some(error) => Failed::Handshake(explain::outbound(&error, &seen, &self.settings)),
+            None => Failed::Resumption,
+        }
     }
 
     /// Offers a session that is kept for this address, if its certificate would still be accepted.
@@ -134,6 +145,10 @@ impl Connector {
         }
     }
 }
+
+/// How long a handshake may take that resumes a session, or half of the deadline if that is less: some servers hang at a longer ClientHello,
+/// and a handshake in full must still have its time.
+const RESUMPTION: Duration = Duration::from_secs(5);
 
 /// Why there is no TLS to the target.
 #[derive(Debug)]
@@ -198,6 +213,15 @@ impl Outbound {
     /// The certificate that the target showed.
     pub fn certificate(&self) -> Option<X509> {
         self.stream.ssl().peer_certificate()
+    }
+
+    /// Leads the handshake to its end; `Err(None)`: it took longer than `limit`.
+    async fn shake(&mut self, limit: Option<Duration>) -> Result<(), Option<ssl::Error>> {
+        let shaken = std::future::poll_fn(|cx| self.drive(cx, SslStream::do_handshake));
+        match limit {
+            None => shaken.await.map_err(Some),
+            Some(limit) => tokio::time::timeout(limit, shaken).await.map_err(|_| None)?.map_err(Some),
+        }
     }
 
     /// Repeats one OpenSSL operation until it is done, waiting for whatever it wants.

@@ -15,6 +15,7 @@ mod middlebox;
 mod pki;
 mod servers;
 mod stream;
+mod switch;
 mod target;
 
 pub use bridge::{Bridge, Builder, Fields};
@@ -25,6 +26,7 @@ pub use middlebox::{Dislike, Manner, before};
 pub use pki::{Certificate, Flaw, Pki};
 pub use servers::{GnutlsServer, NodeServer, SServer};
 pub use stream::{Stream, sha256};
+pub use switch::{Resumption, Switch};
 pub use target::{Connection, TcpTarget, TlsTarget, full_backlog};
 
 use std::future::Future;

@@ -92,6 +92,30 @@ impl Pki {
         self.store("server", vec![leaf], leaf_key)
     }
 
+    /// The same, valid until then.
+    pub fn server_until(&self, until: SystemTime) -> Certificate {
+        let leaf_key = key(2048, "leaf");
+        let mut leaf = builder(&common_name("exchange"), &leaf_key, false);
+        let until = until.duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+        let until = i64::try_from(until).expect("before the year 292 billion");
+        leaf.set_not_after(&Asn1Time::from_unix(until).expect("date")).expect("date");
+        leaf.set_issuer_name(self.root.subject_name()).expect("issuer");
+        add_names(&mut leaf, None);
+        leaf.sign(&self.root_key, MessageDigest::sha256()).expect("signature");
+        self.store("short-lived", vec![leaf.build()], leaf_key)
+    }
+
+    /// A certificate for a client that has to show one.
+    pub fn client(&self, name: &str) -> Certificate {
+        let leaf_key = key(2048, "client");
+        let mut leaf = builder(&common_name(name), &leaf_key, false);
+        leaf.set_issuer_name(self.root.subject_name()).expect("issuer");
+        let client = ExtendedKeyUsage::new().client_auth().build().expect("extended key usage");
+        leaf.append_extension(client).expect("extended key usage");
+        leaf.sign(&self.root_key, MessageDigest::sha256()).expect("signature");
+        self.store(name, vec![leaf.build()], leaf_key)
+    }
+
     /// The same under an intermediate.
     pub fn server_under_intermediate(&self) -> Certificate {
         self.under_intermediate("good", 2048, MessageDigest::sha256())
