@@ -213,7 +213,7 @@ fn a_target_with_other_versions_or_ciphers() {
         format!("x: target {}: TLS handshake: the server *TLS 1.2 *(openssl *)\nhint: --min-tls 1.0", old.address());
     refused(&[&words[..], &["--min-tls", "1.2"]].concat(), 1, &error);
 
-    let strict = SServer::start(&certificate, &["-tls1_2", "-cipher", "ECDHE-RSA-CHACHA20-POLY1305"]);
+    let strict = SServer::start(&certificate, &["-tls1_2", "-cipher", "ECDHE-ARIA256-GCM-SHA384"]);
     let words = ["add", "x", &here(free_port()), &strict.address(), "--insecure"];
     let error = "x: target *: TLS handshake: the server refused what we offered (TLS 1.0 to 1.2, AES ciphers, dhe, 3des, rc4): no version, cipher or name in common (openssl *)";
     refused(&words, 1, error);

@@ -4,9 +4,14 @@
 
 mod common;
 
+use std::io::{Read, Write};
 use std::time::{Duration, Instant, SystemTime};
 
-use common::{Bridge, Certificate, Failure, GnutlsServer, NodeServer, Pki, Resumption, SServer, Switch, eventually};
+use openssl::ssl::SslVersion;
+
+use common::{
+    Bridge, Certificate, Failure, GnutlsServer, NodeServer, Pki, Resumption, SServer, Switch, TlsTarget, eventually,
+};
 
 const OLD: &str = "ALL:@SECLEVEL=0";
 
@@ -168,4 +173,26 @@ async fn futures_all(all: impl Iterator<Item = impl Future<Output = ()>>) {
         if all.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
     })
     .await;
+}
+
+#[tokio::test]
+async fn server_that_ends_without_close_notify_is_resumed_all_the_same() {
+    let certificate = Pki::new().server();
+    for version in [SslVersion::TLS1, SslVersion::TLS1_2] {
+        let server = TlsTarget::serve_version(version, &certificate, |mut connection| {
+            connection.read_exact(&mut [0; 4]).unwrap();
+            connection.write_all(b"word").unwrap();
+            connection.delivered();
+            connection.fin();
+        });
+        let bridge = Bridge::to(&server).pin(&certificate).start();
+        for nth in 0..3 {
+            let mut client = bridge.client().await;
+            client.send(b"word").await;
+            assert_eq!(client.receive_all().await, (b"word".to_vec(), "fin"));
+            drop(client);
+            let session = bridge.nth_session(nth);
+            assert_eq!((&session["end"], &session["resumed"]), ("fin", if nth == 0 { "false" } else { "true" }));
+        }
+    }
 }

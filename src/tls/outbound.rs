@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use openssl::error::ErrorStack;
-use openssl::ssl::{self, ErrorCode, Ssl, SslContext, SslStream, SslVersion};
+use openssl::ssl::{self, ErrorCode, ShutdownState, Ssl, SslContext, SslStream, SslVersion};
 use openssl::x509::X509;
 use tokio::net::TcpStream;
 
@@ -311,6 +311,14 @@ impl Leg for Outbound {
 
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.stream.get_mut().poll_linger(cx)
+    }
+}
+
+impl Drop for Outbound {
+    fn drop(&mut self) {
+        // OpenSSL takes a session whose connection ended without close_notify for spoilt, by a rule of
+        // TLS 1.0 that TLS 1.1 dropped (RFC 4346 §7.2.1), and many old servers end so.
+        self.stream.set_shutdown(ShutdownState::SENT | ShutdownState::RECEIVED);
     }
 }
 
