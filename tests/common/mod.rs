@@ -13,6 +13,7 @@ mod client;
 mod http;
 mod middlebox;
 mod pki;
+mod renegotiator;
 mod servers;
 mod stream;
 mod switch;
@@ -24,6 +25,7 @@ pub use client::{Client, Failure, client_hello, connect, curl, python, python_st
 pub use http::{Response, read_response};
 pub use middlebox::{Dislike, Manner, before};
 pub use pki::{Certificate, Flaw, Pki};
+pub use renegotiator::{Plan, Renegotiator};
 pub use servers::{GnutlsServer, NodeServer, SServer};
 pub use stream::{Stream, sha256};
 pub use switch::{Resumption, Switch};
