@@ -50,6 +50,7 @@ pub mod cli;
 pub mod config;
 pub mod leg;
 pub mod observe;
+pub mod probe;
 pub mod service;
 pub mod tls;
 pub mod words;
