@@ -167,7 +167,8 @@ pub async fn search_within(
     follow: &mut (dyn FnMut(&Switches) + Send),
 ) -> Result<Found, Error> {
     let (tried, silences) = (Vec::new(), Vec::new());
-    let mut search = Search { settings, resolver, most, follow, tried, silences, refused: false, answer: None };
+    let mut search =
+        Search { settings, resolver, most, follow, tried, silences, refused: false, taken: false, answer: None };
     let (switches, reached) = search.first().await?;
     let (switches, reached, is_least) = search.least(switches, reached).await?;
     let (switches, reached) = search.fragments(switches, reached).await?;
@@ -182,6 +183,8 @@ struct Search<'a> {
     tried: Vec<Switches>,
     silences: Vec<Failure>,
     refused: bool,
+    /// An offer was taken: silence is now an answer to one hello, and no longer a server that never answers.
+    taken: bool,
     answer: Option<Answer>,
 }
 
@@ -290,7 +293,10 @@ impl Search<'_> {
         let limit = if self.silences.is_empty() { HANDSHAKE } else { AFTER_SILENCE };
         settings.deadlines.handshake = settings.deadlines.handshake.min(limit);
         let failure = match Dialer::new(None, Arc::new(settings), self.resolver.clone())?.dial().await {
-            Ok(dialed) => return Ok(Ok(dialed)),
+            Ok(dialed) => {
+                self.taken = true;
+                return Ok(Ok(dialed));
+            }
             Err(failure) => failure,
         };
         self.refused = true;
@@ -300,7 +306,7 @@ impl Search<'_> {
         if failure.stage != "TLS handshake" || failure.kind == Kind::Foreign {
             return Err(Error::Target(Box::new(failure)));
         }
-        if self.silences.len() >= SILENCES {
+        if !self.taken && self.silences.len() >= SILENCES {
             // The first was given the most time.
             return Err(Error::Target(Box::new(self.silences.swap_remove(0))));
         }
