@@ -324,7 +324,7 @@ async fn answer(dialed: &mut Dialed, mut request: &[u8], bytes: &mut Vec<u8>) {
     }
     let mut buffer = [0; 2048];
     // Some servers send the first byte in a record of its own.
-    while bytes.len() < HEAD && !reference::has_head(bytes) && b"HTTP/".iter().zip(&*bytes).all(|(a, b)| a == b) {
+    while bytes.len() < HEAD && reference::needs_more(bytes) {
         match poll_fn(|cx| dialed.leg.poll_fill(cx, &mut buffer)).await {
             Ok(Fill::Bytes(count)) => bytes.extend_from_slice(&buffer[..count]),
             _ => return,

@@ -30,7 +30,12 @@ impl<'a> Budget<'a> {
 
     /// How many connections are left.
     pub(super) fn left(&self) -> usize {
-        if Instant::now() < self.until { self.most.saturating_sub(self.used) } else { 0 }
+        if self.is_late() { 0 } else { self.most.saturating_sub(self.used) }
+    }
+
+    /// Whether it was the time that did not suffice.
+    pub(super) fn is_late(&self) -> bool {
+        Instant::now() >= self.until
     }
 
     /// Counts one connection that is about to be opened.

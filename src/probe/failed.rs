@@ -17,6 +17,7 @@ pub(super) fn told(failure: Failure) -> Failure {
     let otherwise = match (failure.stage, failure.kind) {
         ("connect", _) => "is the server up, and is this its HTTPS port? A firewall in between may refuse too",
         (_, Kind::Silent) => "is this its HTTPS port? A firewall or an overloaded server may swallow the handshake",
+        (_, Kind::Foreign) => "name the server's HTTPS port, usually 443",
         _ => "the server's own log says more; on Windows: Event Viewer, System, source Schannel",
     };
     Failure { hint: Some(hint.unwrap_or_else(|| otherwise.to_owned())), ..failure }

@@ -32,7 +32,7 @@ pub const MOST: usize = 25;
 /// The most of one that lists every suite.
 pub const MOST_FULL: usize = 150;
 /// No further connection is opened later than this: a slow server answers fewer questions.
-const TIME: Duration = Duration::from_secs(120);
+const TIME: Duration = Duration::from_secs(60);
 /// The same for every suite.
 const TIME_FULL: Duration = Duration::from_secs(900);
 /// Look-up, and TCP to all addresses together.
@@ -113,6 +113,7 @@ pub async fn run(
         needs: scan.needs(found.as_ref()),
         is_http_asked: scan.is_http_asked,
         http: scan.http.take(),
+        is_late: scan.budget.is_late(),
         skipped: std::mem::take(&mut scan.skipped),
         behaviour: std::mem::take(&mut scan.behaviour),
     };
@@ -187,7 +188,7 @@ async fn search(settings: &Settings, resolver: &Resolver, budget: &mut Budget<'_
         budget.count(&format!("TLS {} and older at level {}{bare}", switches.max_tls, switches.security_level));
     };
     let found = auto::search_within(settings, resolver, most, &mut follow).await;
-    if found.is_err() {
+    if found.as_ref().map_or(true, |found| found.connections > 1) {
         budget.was_refused();
     }
     found

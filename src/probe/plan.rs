@@ -61,7 +61,7 @@ impl<'a> Scan<'a> {
             Version::Tls1_2 => Version::Tls1_3,
             older => older,
         };
-        let working = found.and_then(|found| suites::SUITES.iter().find(|suite| suite.name == found.reached.suite));
+        let working = found.and_then(|found| Suite::named(found.reached.suite));
         Self {
             budget,
             address,

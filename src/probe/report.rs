@@ -49,6 +49,8 @@ pub struct Report {
     pub is_http_asked: bool,
     /// What was not looked at, since the connections or the time were used up.
     pub skipped: Vec<&'static str>,
+    /// Whether it was for want of time.
+    pub is_late: bool,
 }
 
 /// One address of the server's name.

@@ -4,7 +4,8 @@ use std::fmt;
 
 use super::report::{Report, Request, Setting};
 use crate::bridge::auto::PAGE;
-use crate::config::values::{Fault, Host, Sni, Version};
+use crate::config::values::{Fault, Host, Sni, Version, Weak};
+use crate::tls::scan::suites::Suite;
 
 /// The meaning of a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +61,10 @@ impl Verdict {
 /// How a forwarder would speak to the server.
 fn way(report: &Report) -> String {
     let Some(needs) = &report.needs else {
-        return "asks for a client certificate and refuses whoever has none; with one, add finds the rest".to_owned();
+        let weak = if weak(report).is_empty() { "" } else { " It seems to need what is weak, too." };
+        return format!(
+            "asks for a client certificate and refuses whoever has none; with one, add finds the rest{weak}"
+        );
     };
     let weak = needs.switches.allow_weak.iter().map(|weak| weak.about()).collect::<Vec<_>>().join(", ");
     let mut text = if weak.is_empty() {
@@ -124,9 +128,9 @@ fn commands(report: &Report) -> (Command, Vec<(&'static str, Command)>) {
     if report.sni != Sni::Auto {
         base.push(format!("--sni {}", report.sni));
     }
-    if let Some(needs) = report.needs.as_ref().filter(|needs| !needs.switches.allow_weak.is_empty()) {
-        let words = needs.switches.allow_weak.iter().map(|weak| weak.word()).collect::<Vec<_>>().join(",");
-        base.push(format!("--allow-weak={words}"));
+    let weak = weak(report).iter().map(|weak| weak.word()).collect::<Vec<_>>().join(",");
+    if !weak.is_empty() {
+        base.push(format!("--allow-weak={weak}"));
     }
     if report.behaviour.client_certificate == Some(Request::Required) {
         base.push("--auth-cert FILE --auth-key FILE".to_owned());
@@ -150,6 +154,17 @@ fn commands(report: &Report) -> (Command, Vec<(&'static str, Command)>) {
         }
         Setting::Pin => (with(pin()), Vec::new()),
     }
+}
+
+/// What must be allowed: as `auto` has found it, or else as what was seen before the handshake ended.
+fn weak(report: &Report) -> Vec<Weak> {
+    if let Some(needs) = &report.needs {
+        return needs.switches.allow_weak.clone();
+    }
+    let suites = report.suites.iter().filter_map(|entry| Suite::named(&entry.suite));
+    let least = suites.map(Suite::weak).min_by_key(Vec::len).unwrap_or_default();
+    let renegotiation = (report.behaviour.secure_renegotiation == Some(false)).then_some(Weak::NoRfc5746);
+    renegotiation.into_iter().chain(least).collect()
 }
 
 fn accepting(faults: &[Fault]) -> Vec<String> {

@@ -136,7 +136,7 @@ pub(super) async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), host
     let began = Instant::now();
     stream.write_all(request(host, path).as_bytes()).await.ok()?;
     let mut head = Vec::new();
-    while head.len() < HEAD && !has_head(&head) {
+    while head.len() < HEAD && needs_more(&head) {
         let mut piece = [0; 2048];
         match stream.read(&mut piece).await {
             Ok(0) | Err(_) => break,
@@ -151,9 +151,10 @@ pub fn request(host: &str, path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: ewsbridge\r\nConnection: close\r\n\r\n")
 }
 
-/// Whether the head of an answer is there to its end.
-pub fn has_head(answer: &[u8]) -> bool {
-    answer.windows(4).any(|end| end == b"\r\n\r\n")
+/// Whether an answer's head is not there to its end; what is no HTTP needs no more.
+pub fn needs_more(answer: &[u8]) -> bool {
+    let is_http = b"HTTP/".iter().zip(answer).all(|(wanted, found)| wanted == found);
+    is_http && !answer.windows(4).any(|end| end == b"\r\n\r\n")
 }
 
 impl Http {

@@ -67,7 +67,7 @@ impl Listening for NodeServer {
 }
 
 /// The binary that `tests/servers/fetch` has put into the cache.
-fn old_node(version: &str) -> PathBuf {
+pub fn old_node(version: &str) -> PathBuf {
     let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = folder("EWSBRIDGE_SERVERS").or_else(|| {
         let caches = folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")));

@@ -32,8 +32,9 @@ pub(super) fn lines(report: &Report) -> Vec<String> {
         page.put("EWS", &ews(report));
     }
     if !report.skipped.is_empty() {
-        let hint = if report.most > crate::probe::MOST { "" } else { "; --full looks at all" };
-        page.put("Not seen", &format!("{}: no connection or no time was left{hint}", report.skipped.join(", ")));
+        let want = if report.is_late { "time" } else { "connections" };
+        let hint = if report.most > crate::probe::MOST { "" } else { "; --full has more" };
+        page.put("Not seen", &format!("{}, for want of {want}{hint}", report.skipped.join(", ")));
     }
     let verdict = Verdict::of(report);
     page.put("Verdict", &verdict.text);

@@ -30,6 +30,11 @@ impl Suite {
         SUITES.iter().copied().find(|suite| suite.number == number)
     }
 
+    /// The suite with this name of OpenSSL's.
+    pub fn named(name: &str) -> Option<Self> {
+        SUITES.iter().copied().find(|suite| suite.name == name)
+    }
+
     /// How it agrees on keys.
     pub fn agreement(self) -> Agreement {
         match self.name {
@@ -46,6 +51,12 @@ impl Suite {
             name if name.contains("DES-CBC3") => Some(Weak::TripleDes),
             _ => None,
         }
+    }
+
+    /// Everything that an admin must allow before a forwarder offers it.
+    pub fn weak(self) -> Vec<Weak> {
+        let dhe = (self.agreement() == Agreement::Dhe).then_some(Weak::Dhe);
+        dhe.into_iter().chain(self.weak_cipher()).collect()
     }
 
     /// Whether a version has it: those of TLS 1.2 name its digest.

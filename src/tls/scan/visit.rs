@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
-use openssl::ssl::{Ssl, SslContext, SslOptions, SslSession, SslSessionRef, SslVerifyMode};
+use openssl::ssl::{Ssl, SslContext, SslOptions, SslRef, SslSession, SslSessionRef, SslVerifyMode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -127,11 +127,19 @@ async fn end(stream: &mut SslStream<TcpStream>) -> Option<bool> {
     let (mut buffer, mut left) = ([0; 4096], PAGE);
     while left > 0 {
         match stream.read(&mut buffer).await {
-            // What ends otherwise is an error to this OpenSSL.
-            Ok(0) => return Some(true),
+            // TCP's end alone looks the same.
+            Ok(0) => return Some(has_said_goodbye(stream.ssl())),
             Ok(count) => left = left.saturating_sub(count),
             Err(_) => return Some(false),
         }
     }
     None
+}
+
+#[allow(unsafe_code)]
+fn has_said_goodbye(ssl: &SslRef) -> bool {
+    use foreign_types::ForeignTypeRef;
+    // SAFETY: the connection is alive, and the call only reads.
+    let shutdown = unsafe { openssl_sys::SSL_get_shutdown(ssl.as_ptr()) };
+    shutdown & openssl_sys::SSL_RECEIVED_SHUTDOWN != 0
 }
