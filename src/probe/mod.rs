@@ -8,6 +8,7 @@ mod budget;
 mod failed;
 mod plan;
 pub mod report;
+mod suites;
 pub mod verdict;
 
 use std::net::SocketAddr;

@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::budget::Budget;
-use super::report::{Accepted, Behaviour, Grade, Named, Needs, Preference, Request};
+use super::report::{Accepted, Behaviour, Named, Needs, Preference, Request};
 use crate::bridge::auto::{Found, PAGE};
 use crate::config::Settings;
 use crate::config::values::Version;
 use crate::tls::certificate::Facts;
 use crate::tls::reference::Http;
 use crate::tls::scan::suites::{self, Suite};
-use crate::tls::scan::{Answer, Flight, Hello, Key, Visit, Visitor};
+use crate::tls::scan::{Answer, Flight, Hello, Visit, Visitor};
 
 /// A server under scan, and what is known of it.
 pub(super) struct Scan<'a> {
@@ -24,9 +24,9 @@ pub(super) struct Scan<'a> {
     /// The newest version that a hello may name without being refused, as far as that is known.
     cap: Version,
     /// The suite that is known to work.
-    working: Option<u16>,
+    pub(super) working: Option<u16>,
     /// The first flights of the versions that it speaks, the newest first.
-    flights: Vec<(Version, Flight)>,
+    pub(super) flights: Vec<(Version, Flight)>,
     /// Whether it has answered a TLS hello in SSL 3.
     ssl3: bool,
     visited_chain: Vec<Vec<u8>>,
@@ -304,74 +304,6 @@ impl<'a> Scan<'a> {
         Some(!matches!(answer, Answer::Flight(_)))
     }
 
-    /// The same suites the other way round: a server with an order of its own chooses the same.
-    async fn preference(&mut self) {
-        let Some((version, flight)) = self.newest() else { return };
-        let chosen = flight.suite;
-        let mut suites = suites::offered(version);
-        suites.reverse();
-        let hello = self.hello(version, suites);
-        match self.ask("order of suites", &hello).await {
-            None => self.skip("whose order of suites decides"),
-            Some(Answer::Flight(flight)) if flight.suite == chosen => self.preference = Some(Preference::Server),
-            Some(Answer::Flight(_)) => self.preference = Some(Preference::Client),
-            Some(_) => {}
-        }
-    }
-
-    /// Suites one after another: each hello leaves out what was chosen before.
-    async fn list_suites(&mut self) {
-        let flights = self.flights.clone();
-        for (version, first) in &flights {
-            self.suites.push(accepted(*version, first));
-            if *version == Version::Tls1_3 {
-                continue;
-            }
-            let mut left = suites::offered(*version);
-            left.retain(|suite| *suite != first.suite);
-            loop {
-                let hello = self.hello(*version, left.clone());
-                match self.ask(&format!("TLS {version} cipher suites"), &hello).await {
-                    None => {
-                        self.skip("further cipher suites");
-                        break;
-                    }
-                    // One that was not offered would be chosen for ever.
-                    Some(Answer::Flight(flight))
-                        if numbered(flight.version) == Some(*version) && left.contains(&flight.suite) =>
-                    {
-                        left.retain(|suite| *suite != flight.suite);
-                        self.suites.push(accepted(*version, &flight));
-                    }
-                    Some(_) => {
-                        self.complete.push(*version);
-                        break;
-                    }
-                }
-            }
-        }
-        let newest = self.newest().map(|(version, _)| version);
-        let is_alone = self.suites.iter().filter(|entry| Some(entry.version) == newest).count() == 1;
-        if is_alone && newest.is_some_and(|newest| self.complete.contains(&newest)) {
-            self.preference = None;
-        }
-    }
-
-    /// Marks what a forwarder would use.
-    fn mark_used(&mut self, found: Option<&Found>) {
-        let Some(found) = found else { return };
-        let is_it =
-            |entry: &Accepted| entry.version.to_string() == found.reached.version && entry.suite == found.reached.suite;
-        if let Some(entry) = self.suites.iter_mut().find(|entry| is_it(entry)) {
-            entry.is_used = true;
-            return;
-        }
-        let (Ok(version), Some(number)) = (found.reached.version.parse::<Version>(), self.working) else { return };
-        let flight = Flight { suite: number, ..Flight::default() };
-        let at = self.suites.iter().rposition(|entry| entry.version >= version).map_or(0, |last| last + 1);
-        self.suites.insert(at, Accepted { is_used: true, ..accepted(version, &flight) });
-    }
-
     /// The suites of a hello that asks for a version. That of TLS 1.3 is long enough without the weak ones.
     fn wide(&self, version: Version) -> Vec<u16> {
         let mut suites = suites::offered(version);
@@ -382,7 +314,7 @@ impl<'a> Scan<'a> {
         suites
     }
 
-    fn hello(&self, newest: Version, mut suites: Vec<u16>) -> Hello {
+    pub(super) fn hello(&self, newest: Version, mut suites: Vec<u16>) -> Hello {
         if !self.settings.extensions {
             // Curves are agreed on in an extension.
             let is_ecdhe =
@@ -398,7 +330,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    async fn ask(&mut self, about: &str, hello: &Hello) -> Option<Answer> {
+    pub(super) async fn ask(&mut self, about: &str, hello: &Hello) -> Option<Answer> {
         self.budget.ask(about, self.address, hello, self.limit).await
     }
 
@@ -406,45 +338,15 @@ impl<'a> Scan<'a> {
         self.versions.iter_mut().filter(|(version, _)| which(*version)).for_each(|(_, known)| *known = Some(speaks));
     }
 
-    fn skip(&mut self, what: &'static str) {
+    pub(super) fn skip(&mut self, what: &'static str) {
         if !self.skipped.contains(&what) {
             self.skipped.push(what);
         }
     }
 }
 
-fn accepted(version: Version, flight: &Flight) -> Accepted {
-    let suite = Suite::numbered(flight.suite);
-    let weak = suite.and_then(Suite::weak_cipher);
-    let grade = match (weak, flight.key) {
-        (Some(crate::config::values::Weak::Rc4), _) => Grade::Broken,
-        (Some(_), _) => Grade::Weak,
-        (None, Some(Key::Dhe(bits))) if bits < STRONG_GROUP => Grade::Weak,
-        _ => Grade::Good,
-    };
-    Accepted {
-        version,
-        suite: suite.map_or_else(|| name_1_3(flight.suite), |suite| suite.name.to_owned()),
-        agreement: suite.map(Suite::agreement),
-        key: flight.key,
-        grade,
-        is_used: false,
-    }
-}
-
-/// Bits of a Diffie-Hellman group that is good enough (RFC 9325 §4.1).
-const STRONG_GROUP: usize = 2048;
-
-fn name_1_3(number: u16) -> String {
-    match number {
-        0x1301 => "TLS_AES_128_GCM_SHA256".to_owned(),
-        0x1302 => "TLS_AES_256_GCM_SHA384".to_owned(),
-        0x1303 => "TLS_CHACHA20_POLY1305_SHA256".to_owned(),
-        other => format!("0x{other:04X}"),
-    }
-}
-
-fn numbered(version: u16) -> Option<Version> {
+/// A version by its number on the wire; `None` for SSL 3 and what nobody knows.
+pub(super) fn numbered(version: u16) -> Option<Version> {
     match version {
         0x0301 => Some(Version::Tls1_0),
         0x0302 => Some(Version::Tls1_1),

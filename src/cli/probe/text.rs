@@ -2,9 +2,9 @@
 
 use time::OffsetDateTime;
 
-use crate::bridge::auto::PAGE;
-use crate::config::values::Sni;
-use crate::probe::report::{Accepted, Grade, Named, Preference, Report, Request, Setting};
+use crate::bridge::auto::{PAGE, Switches};
+use crate::config::values::{Sni, Version};
+use crate::probe::report::{Accepted, Grade, Named, Needs, Preference, Report, Request, Setting};
 use crate::probe::verdict::Verdict;
 use crate::tls::certificate::Facts;
 use crate::tls::scan::Key;
@@ -28,6 +28,9 @@ pub(super) fn lines(report: &Report) -> Vec<String> {
     page.put("Behaviour", &behaviour(report));
     page.put("", &names(report));
     page.put("Dislikes", &dislikes(report));
+    if let Some(needs) = &report.needs {
+        page.put("Settings", &settings(needs));
+    }
     if report.is_http_asked {
         page.put("EWS", &ews(report));
     }
@@ -68,11 +71,18 @@ fn addresses(report: &Report) -> String {
 }
 
 fn ciphers(report: &Report, page: &mut Page) {
-    let width = report.suites.iter().map(|entry| entry.suite.len()).max().unwrap_or(0);
+    let widest = |text: fn(&Accepted) -> String| report.suites.iter().map(|entry| text(entry).len()).max().unwrap_or(0);
+    let (suites, keys) = (widest(|entry| entry.suite.clone()), widest(key));
     for (index, entry) in report.suites.iter().enumerate() {
         let label = if index == 0 { "Ciphers" } else { "" };
         let mark = if entry.is_used { "*" } else { " " };
-        let line = format!("{label:<11}{mark} TLS {}  {:<width$}  {}", entry.version, entry.suite, about(entry));
+        let grade = match entry.grade {
+            Grade::Good => "",
+            Grade::Weak => "weak",
+            Grade::Broken => "broken",
+        };
+        let (version, suite, key) = (entry.version, &entry.suite, key(entry));
+        let line = format!("{label:<11}{mark} TLS {version}  {suite:<suites$}  {key:<keys$}  {grade}");
         page.0.push(line.trim_end().to_owned());
     }
     match report.preference {
@@ -82,20 +92,14 @@ fn ciphers(report: &Report, page: &mut Page) {
     }
 }
 
-/// What agrees on the keys, and what is to be thought of it.
-fn about(entry: &Accepted) -> String {
-    let key = match (entry.agreement, entry.key) {
+/// What agrees on the keys.
+fn key(entry: &Accepted) -> String {
+    match (entry.agreement, entry.key) {
         (_, Some(Key::Curve(number))) => curve(number),
         (_, Some(Key::Dhe(bits))) => format!("DHE {bits} bits"),
         (Some(Agreement::Rsa), None) => "RSA".to_owned(),
         (_, None) => String::new(),
-    };
-    let grade = match entry.grade {
-        Grade::Good => "",
-        Grade::Weak => "weak",
-        Grade::Broken => "broken",
-    };
-    format!("{key}  {grade}").trim().to_owned()
+    }
 }
 
 /// A group's name by its number.
@@ -168,6 +172,9 @@ fn names(report: &Report) -> String {
         Some(Named::Refused) => "refused".to_owned(),
         None => "unknown".to_owned(),
     };
+    if let (Some(Named::Same), Some(Named::Same)) = (&report.behaviour.without_name, &report.behaviour.other_name) {
+        return "one certificate, whatever server name it is asked for".to_owned();
+    }
     let (without, other) = (said(&report.behaviour.without_name), said(&report.behaviour.other_name));
     format!("without a server name: {without}; with another one: {other}")
 }
@@ -192,6 +199,27 @@ fn dislikes(report: &Report) -> String {
         found.push("empty records in TLS 1.0".to_owned());
     }
     if found.is_empty() { "nothing that was tried".to_owned() } else { found.join("; ") }
+}
+
+/// The least that a forwarder must be set to, as a forwarder's file has it.
+fn settings(needs: &Needs) -> String {
+    let Switches { max_tls, security_level, extensions, allow_weak, empty_fragments } = &needs.switches;
+    let mut parts = Vec::new();
+    if *max_tls < Version::Tls1_2 {
+        parts.push(format!("max_tls = \"{max_tls}\""));
+    }
+    parts.push(format!("security_level = {security_level}"));
+    if !extensions {
+        parts.push("extensions = false".to_owned());
+    }
+    if !empty_fragments {
+        parts.push("empty_fragments = false".to_owned());
+    }
+    if !allow_weak.is_empty() {
+        let words = allow_weak.iter().map(|weak| format!("\"{}\"", weak.word()));
+        parts.push(format!("allow_weak = [{}]", words.collect::<Vec<_>>().join(", ")));
+    }
+    format!("{} (add finds and writes them)", parts.join(", "))
 }
 
 fn ews(report: &Report) -> String {

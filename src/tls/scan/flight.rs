@@ -1,7 +1,7 @@
 //! What a server answers to a hello, read passively: its first flight is not encrypted before TLS 1.3.
 //!
 //! Computes nothing and believes nothing. The server may be hostile, so every length is checked, and
-//! no more is kept than [`MOST`].
+//! no more is kept than 64 KiB.
 //! Formats: RFC 5246 §7.4, RFC 8422 §5.4, RFC 8446 §4.1.3.
 
 use super::suites::{Agreement, Suite};
@@ -93,8 +93,7 @@ impl Reader {
     pub(super) fn take(&mut self, bytes: &[u8]) -> Option<Answer> {
         self.taken += bytes.len();
         self.bytes.extend_from_slice(bytes);
-        loop {
-            let Some(&kind) = self.bytes.first() else { break };
+        while let Some(&kind) = self.bytes.first() {
             if !(20..=23).contains(&kind) || self.bytes.get(1).is_some_and(|major| *major != 3) {
                 return Some(self.so_far(Answer::Foreign));
             }

@@ -1,7 +1,7 @@
 //! Questions to a server that no forwarder asks: hellos of any version, and who resumes what.
 //!
 //! One question is one connection. [`ask`] sends a ClientHello written by hand and reads the server's
-//! first flight; nothing is computed, so it works whatever the cipher. [`visit`] leads a handshake to
+//! first flight; nothing is computed, so it works whatever the cipher. [`Visitor`] leads a handshake to
 //! its end by OpenSSL and may ask for one page. TLS 1.3 is spoken here alone, and only its first message.
 //!
 //! Judges no certificate: [`super::faults`] does.
