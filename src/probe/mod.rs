@@ -38,8 +38,8 @@ const TIME: Duration = Duration::from_secs(60);
 const TIME_FULL: Duration = Duration::from_secs(900);
 /// Look-up, and TCP to all addresses together.
 const CONNECT: Duration = Duration::from_secs(10);
-/// So many addresses are tried; a name with more is rare.
-const ADDRESSES: usize = 4;
+/// So many addresses are tried, so that enough connections are left for the one that answers.
+const ADDRESSES: usize = 8;
 
 /// What is asked for.
 #[derive(Clone, Debug)]

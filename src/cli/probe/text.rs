@@ -15,6 +15,9 @@ const WIDTH: usize = 80;
 /// Where what belongs to a label begins.
 const INDENT: usize = 13;
 
+/// Certificates shown beside the server's own; a hostile server sends hundreds.
+const CHAIN: usize = 6;
+
 /// The whole report.
 pub(super) fn lines(report: &Report) -> Vec<String> {
     let mut page = Page(vec![head(report)]);
@@ -123,9 +126,12 @@ fn certificate(report: &Report, page: &mut Page) {
     page.put("", &validity(leaf, now));
     page.put("", &leaf.fingerprint.to_string());
     page.put("", &format!("Thumbprint {} (SHA-1, as Windows shows it)", leaf.thumbprint));
-    for other in others {
+    for other in others.iter().take(CHAIN) {
         let from = if other.self_signed { "itself" } else { &other.issuer };
         page.put("", &format!("sent with it: {}; from {from}; {}", other.subject, validity(other, now)));
+    }
+    if others.len() > CHAIN {
+        page.put("", &format!("and {} certificates more", others.len() - CHAIN));
     }
     if report.trust.faults.is_empty() {
         return page.put("Trusted", "by this system's authorities, for this name");
