@@ -71,31 +71,27 @@ impl Resolver {
     /// # Errors
     /// [`Failure`] at stage `look-up` or `connect`, naming every address that was tried.
     pub async fn connect(&self, target: &Target, limit: Duration) -> Result<TcpStream, Failure> {
-        let failed = |stage, cause, hint: Option<&str>| Failure {
-            blame: Blame::Target,
-            side: format!("target {target}"),
-            stage,
-            kind: Kind::Plain,
-            cause,
-            hint: hint.map(str::to_owned),
-            presented: None,
-        };
         let deadline = Instant::now() + limit;
+        let addresses = self.look_up(target, limit).await?;
         let seconds = crate::config::values::duration_text(limit);
-        let addresses = timeout_at(deadline, self.addresses(&target.host)).await;
-        let addresses = addresses.map_err(|_| {
-            failed("look-up", format!("no answer within {seconds}"), Some("is the name server of this machine up?"))
-        })?;
-        let addresses = addresses.map_err(|refused| match refused {
-            Refused::Ours(cause) => Failure { blame: Blame::Bridge, ..failed("look-up", cause, None) },
-            Refused::Theirs(cause) => failed("look-up", cause, Some("is the name right?")),
-        })?;
-        let addresses: Vec<SocketAddr> = addresses.iter().map(|ip| SocketAddr::new(*ip, target.port)).collect();
         match connect_any(&addresses, matches!(target.host, Host::Address(_)), deadline, &seconds).await {
             Ok(connected) => Ok(connected),
-            Err(Refused::Ours(cause)) => Err(Failure { blame: Blame::Bridge, ..failed("connect", cause, None) }),
-            Err(Refused::Theirs(cause)) => Err(failed("connect", cause, None)),
+            Err(refused) => Err(refused.at("connect", target, None)),
         }
+    }
+
+    /// Every address of the target, in the system's order of preference.
+    ///
+    /// # Errors
+    /// [`Failure`] at stage `look-up`.
+    pub async fn look_up(&self, target: &Target, limit: Duration) -> Result<Vec<SocketAddr>, Failure> {
+        let found = timeout_at(Instant::now() + limit, self.addresses(&target.host)).await;
+        let found = found.map_err(|_| {
+            let cause = format!("no answer within {}", crate::config::values::duration_text(limit));
+            Refused::Theirs(cause).at("look-up", target, Some("is the name server of this machine up?"))
+        })?;
+        let found = found.map_err(|refused| refused.at("look-up", target, Some("is the name right?")))?;
+        Ok(found.iter().map(|ip| SocketAddr::new(*ip, target.port)).collect())
     }
 }
 
@@ -126,6 +122,17 @@ enum Refused {
     Theirs(String),
     /// This machine is short of descriptors, ports or memory.
     Ours(String),
+}
+
+impl Refused {
+    /// What the caller is told; the hint is for the target's fault alone.
+    fn at(self, stage: &'static str, target: &Target, hint: Option<&str>) -> Failure {
+        let (blame, cause, hint) = match self {
+            Self::Ours(cause) => (Blame::Bridge, cause, None),
+            Self::Theirs(cause) => (Blame::Target, cause, hint.map(str::to_owned)),
+        };
+        Failure { blame, side: format!("target {target}"), stage, kind: Kind::Plain, cause, hint, presented: None }
+    }
 }
 
 /// Whether this machine is short of something, so that no other address would do better.

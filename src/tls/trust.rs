@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::ssl::{SslContextBuilder, SslRef, SslVerifyMode};
-use openssl::x509::store::{X509Store, X509StoreBuilder};
+use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::verify::{X509CheckFlags, X509VerifyFlags};
 use openssl::x509::{X509, X509Ref, X509StoreContextRef, X509VerifyResult};
 
@@ -99,11 +99,11 @@ impl Judge {
         context.set_verify(SslVerifyMode::PEER);
         let rule = match &settings.trust {
             Trust::System(accept) => {
-                context.set_cert_store(authorities(system_place()?)?);
+                context.set_cert_store(authorities(system_place()?)?.build());
                 Rule::Chain { accept: accept.as_slice().into(), voucher: Voucher::System }
             }
             Trust::Ca(file, accept) => {
-                context.set_cert_store(authorities(file)?);
+                context.set_cert_store(authorities(file)?.build());
                 Rule::Chain { accept: accept.as_slice().into(), voucher: Voucher::File(file.clone()) }
             }
             Trust::Pin(pins) => Rule::Pins(pins.as_slice().into()),
@@ -174,13 +174,13 @@ impl Judge {
 
 /// A file of authorities. Whatever stands in it is an anchor, also an intermediate or the server's
 /// own certificate.
-fn authorities(file: &Path) -> Result<X509Store, Error> {
+pub(super) fn authorities(file: &Path) -> Result<X509StoreBuilder, Error> {
     let mut store = X509StoreBuilder::new()?;
     for authority in certificate::read_pem_chain(file)? {
         store.add_cert(authority)?;
     }
     store.set_flags(X509VerifyFlags::PARTIAL_CHAIN)?;
-    Ok(store.build())
+    Ok(store)
 }
 
 /// The first place on this system that holds authorities.
@@ -230,10 +230,21 @@ fn is_accepted(accept: &[Fault], name: &Host, context: &mut X509StoreContextRef,
         context.set_error(X509VerifyResult::OK);
         return true;
     }
-    let leaf = context.chain().and_then(|chain| chain.get(0)).or(current).map(X509Ref::to_owned);
-    let cause = cause_of(error, fault, current, leaf.as_deref(), name);
-    let _ = verdict.set(Refusal { cause, fault, unvouched: is_unvouched(error), leaf });
+    let leaf = context.chain().and_then(|chain| chain.get(0)).or(current);
+    let _ = verdict.set(refusal(error, current, leaf, name));
     false
+}
+
+/// What OpenSSL's verification met at a certificate, in words.
+pub(super) fn refusal(
+    error: X509VerifyResult,
+    current: Option<&X509Ref>,
+    leaf: Option<&X509Ref>,
+    name: &Host,
+) -> Refusal {
+    let fault = fault_of(error, current, name);
+    let cause = cause_of(error, fault, current, leaf, name);
+    Refusal { cause, fault, unvouched: is_unvouched(error), leaf: leaf.map(X509Ref::to_owned) }
 }
 
 /// The fault behind OpenSSL's error code, if it is one that can be accepted.

@@ -204,7 +204,7 @@ fn in_project(path: &str) -> PathBuf {
 }
 
 /// What `tests/servers/fetch` has put into the cache.
-fn cached(path: &str) -> PathBuf {
+pub fn cached(path: &str) -> PathBuf {
     let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = folder("EWSBRIDGE_SERVERS").or_else(|| {
         let caches = folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")));
