@@ -1,5 +1,5 @@
-//! Every server that we could get hold of works: found out, added, served, and with no switch more than
-//! it needs. The outcome is the table of docs/compatibility.md.
+//! Every server that we could get hold of works: probed, added, served, and with no switch more than it
+//! needs. The outcome is the table of docs/compatibility.md.
 
 mod cli_support;
 mod common;
@@ -18,6 +18,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
 use tokio::io::{AsyncWriteExt, split};
 use toml_edit::{DocumentMut, Item};
 
@@ -28,14 +29,14 @@ use table::{Row, compare, needed_by};
 
 /// Servers at a time. Most of the time goes by in pauses between connections.
 const AT_ONCE: usize = 6;
-/// The longest that one command may take: servers that hang cost it its own deadlines.
-const LIMIT: Duration = Duration::from_secs(60);
+/// The longest that one command may take: `probe` gives a slow server two minutes.
+const LIMIT: Duration = Duration::from_secs(150);
 /// A request without an answer by then gets none.
 const SILENCE: Duration = Duration::from_secs(3);
 const NAME: &str = "exch1";
 
 #[test]
-fn every_server_is_added_with_what_it_needs_and_no_more_and_carries_a_mebibyte() {
+fn every_server_is_probed_added_with_what_it_needs_and_no_more_and_carries_a_mebibyte() {
     let material = Material::new();
     let (next, rows) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
@@ -95,7 +96,8 @@ fn works(configuration: &Configuration, material: &Material) -> Row {
         let words = ["add", NAME, &format!("127.0.0.1:{port}"), &by_address, "--insecure", "--no-input"];
         finish(&mut sandbox.command(words)).exited(1).says("TLS handshake: ");
     }
-    let added = added(&sandbox, configuration, &server, &target, port);
+    let next = probed(&sandbox, configuration, &server, &target);
+    let added = added(&sandbox, configuration, &server, &target, port, &next);
 
     let text = sandbox.text(NAME);
     let file: DocumentMut = text.parse().expect("TOML");
@@ -122,23 +124,68 @@ fn works(configuration: &Configuration, material: &Material) -> Row {
     }
 }
 
-/// Adds the forwarder; where weak things are needed, by the command that the refusal without them prints.
-fn added(sandbox: &Sandbox, configuration: &Configuration, server: &Running, target: &str, port: u16) -> Outcome {
+/// What `probe` says of it, and the command with which that ends.
+fn probed(sandbox: &Sandbox, configuration: &Configuration, server: &Running, target: &str) -> String {
+    let mut words = vec!["probe", target, "--json"];
+    words.extend(configuration.sni.iter().flat_map(|name| ["--sni", name]));
+    let outcome = finish(&mut sandbox.command(&words)).succeeded();
+    let report: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+    assert!(report["connections"].as_u64().is_some_and(|count| count <= 25), "{report:#}");
+    assert_eq!(report["certificates"][0]["sha256"], server.certificate.pin(), "{report:#}");
+    assert_eq!(report["ews"]["status"], 401, "{report:#}");
+    let needs = &report["needs"];
+    let (newest, bare) = (needs["max_tls"].as_str().expect("a version"), needs["extensions"] == false);
+    let mut lines = Vec::new();
+    // Without extensions there is no TLS 1.2 anyway.
+    if newest < if bare { "1.1" } else { "1.2" } {
+        lines.push(format!("max_tls = \"{newest}\""));
+    }
+    for (key, modern) in [("security_level", json!(2)), ("extensions", json!(true)), ("empty_fragments", json!(true))] {
+        if needs[key] != modern {
+            lines.push(format!("{key} = {}", needs[key]));
+        }
+    }
+    if needs["allow_weak"] != json!([]) {
+        lines.push(format!("allow_weak = {}", needs["allow_weak"]).replace(',', ", "));
+    }
+    assert_eq!(lines, configuration.needs, "{report:#}");
+    report["next"].as_str().expect("a command").to_owned()
+}
+
+/// Adds the forwarder by the command that `probe` gives; where weak things are needed, by the one that
+/// `add` gives when it refuses them.
+fn added(
+    sandbox: &Sandbox,
+    configuration: &Configuration,
+    server: &Running,
+    target: &str,
+    port: u16,
+    next: &str,
+) -> Outcome {
     let (listen, pin) = (format!("127.0.0.1:{port}"), server.certificate.pin());
+    let next = next.replace("NAME PORT", &format!("{NAME} {listen}"));
+    if !configuration.needs.iter().any(|need| need.starts_with("allow_weak")) {
+        return pasted(sandbox, &format!("{next} --no-input"));
+    }
     let mut words = vec!["add", NAME, &listen, target, "--pin", &pin, "--no-input"];
     words.extend(configuration.sni.iter().flat_map(|name| ["--sni", name]));
-    let first = finish(&mut sandbox.command(&words));
-    if !configuration.needs.iter().any(|need| need.starts_with("allow_weak")) {
-        return first.succeeded();
-    }
-    let refused = first.exited(5).says("the server can't do without what is weak: ");
+    let refused = finish(&mut sandbox.command(&words)).exited(5);
+    let refused = refused.says("the server can't do without what is weak: ");
     assert!(!sandbox.settings(NAME).exists(), "a refused add left its file");
-    let hint = "hint: better on the server; if it can't be changed: ewsbridge ";
+    let hint = "hint: better on the server; if it can't be changed: ";
     let cure = refused.stderr.lines().find_map(|line| line.strip_prefix(hint)).expect("a cure");
-    let mut pasted = Command::new("sh");
-    pasted.arg("-c").arg(format!("{EWSBRIDGE} {cure}"));
-    sandbox.surround(&mut pasted);
-    finish(&mut pasted).succeeded()
+    let allows = |command: &str| command.split(' ').find(|word| word.starts_with("--allow-weak=")).map(str::to_owned);
+    assert_eq!(allows(&next), allows(cure), "{next}\n{cure}");
+    pasted(sandbox, cure)
+}
+
+/// Runs a command that was printed.
+fn pasted(sandbox: &Sandbox, command: &str) -> Outcome {
+    let arguments = command.strip_prefix("ewsbridge ").unwrap_or_else(|| panic!("not ours: {command}"));
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("{EWSBRIDGE} {arguments}"));
+    sandbox.surround(&mut shell);
+    finish(&mut shell).succeeded()
 }
 
 /// Runs a command to its end, however long a server hangs.
