@@ -45,8 +45,7 @@ pub(super) async fn find(settings: &Settings, permission: Permission<'_>) -> Res
     let found = auto::search(settings, &Resolver::default()).await.map_err(|error| match error {
         auto::Error::Settings(error) => Failed::from(forwarder::Error::from(error)).typed(),
         auto::Error::Target(failure) => {
-            // A search that failed is no reason to search.
-            let hint = failure.hint.clone().filter(|hint| !hint.contains("outbound"));
+            let hint = failure.hint_after_search();
             Failed::new(format!("{}: {failure}", permission.name)).maybe_hint(hint)
         }
     })?;
