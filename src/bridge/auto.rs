@@ -140,7 +140,8 @@ const TRIED: &str = "TLS 1.2, 1.1, 1.0, with and without extensions, with AES, D
 /// # Cancel safety
 /// Dropping the future closes the open connection.
 pub async fn search(settings: &Settings, resolver: &Resolver) -> Result<Found, Error> {
-    let mut search = Search { settings, resolver, tried: Vec::new(), silences: Vec::new(), refused: false };
+    let mut search =
+        Search { settings, resolver, tried: Vec::new(), silences: Vec::new(), refused: false, found: false };
     let (switches, reached) = search.first().await?;
     let (switches, reached) = search.least(switches, reached).await?;
     let (switches, reached) = search.fragments(switches, reached).await?;
@@ -153,6 +154,8 @@ struct Search<'a> {
     tried: Vec<Switches>,
     silences: Vec<Failure>,
     refused: bool,
+    /// An offer was taken: from then on silence is only another refusal.
+    found: bool,
 }
 
 impl Search<'_> {
@@ -249,7 +252,10 @@ impl Search<'_> {
         let limit = if self.silences.is_empty() { HANDSHAKE } else { AFTER_SILENCE };
         settings.deadlines.handshake = settings.deadlines.handshake.min(limit);
         let failure = match Dialer::new(None, Arc::new(settings), self.resolver.clone())?.dial().await {
-            Ok(dialed) => return Ok(Ok(dialed)),
+            Ok(dialed) => {
+                self.found = true;
+                return Ok(Ok(dialed));
+            }
             Err(failure) => failure,
         };
         self.refused = true;
@@ -259,7 +265,7 @@ impl Search<'_> {
         if failure.stage != "TLS handshake" || failure.kind == Kind::Foreign {
             return Err(Error::Target(Box::new(failure)));
         }
-        if self.silences.len() >= SILENCES {
+        if !self.found && self.silences.len() >= SILENCES {
             // The first was given the most time.
             let mut told = self.silences.swap_remove(0);
             told.cause = format!("{}; nor to {} others", told.cause, SILENCES - 1);

@@ -198,7 +198,7 @@ impl Add {
                 hint.push_str(&format!("\n  {typed} --ca FILE"));
             }
             // A fault that can be accepted is hinted at as the flag that accepts it.
-            if let Some(accept @ Cure::Accept(_)) = &failure.cure {
+            if let Some(accept) = failure.cure.as_ref().and_then(Cure::acceptance) {
                 let without = talk::typed_without(&["--accept"]);
                 hint.push_str(&format!("\n  {without} {}", accept.text(None)));
             }

@@ -26,6 +26,8 @@ use crate::config::{Fingerprint, Settings};
 const LEVEL: i32 = 2;
 /// What that level demands.
 const BITS: u32 = 112;
+/// Digests that protect by fewer.
+const WEAK_DIGESTS: [Nid; 5] = [Nid::SHA1, Nid::MD5, Nid::MD4, Nid::MD2, Nid::RIPEMD160];
 
 /// Where systems keep the authorities they trust, one PEM file each.
 pub const SYSTEM_PLACES: [&str; 8] = [
@@ -289,10 +291,9 @@ fn faults_at(depth: usize, is_last: bool, certificate: &X509Ref, name: &Host) ->
         let weak = (openssl_sys::X509_V_ERR_EE_KEY_TOO_SMALL, openssl_sys::X509_V_ERR_CA_KEY_TOO_SMALL);
         found.push(if depth == 0 { weak.0 } else { weak.1 });
     }
-    let digest = certificate.signature_algorithm().object().nid().signature_algorithms();
-    let digest = digest.and_then(|algorithms| MessageDigest::from_nid(algorithms.digest));
-    // A digest protects by half its length; nobody looks at the signature of what is trusted as such.
-    if !is_last && digest.is_some_and(|digest| digest.size() * 4 < BITS as usize) {
+    let digest = certificate.signature_algorithm().object().nid().signature_algorithms().map(|parts| parts.digest);
+    // Nobody looks at the signature of what is trusted as such.
+    if !is_last && digest.is_some_and(|digest| WEAK_DIGESTS.contains(&digest)) {
         found.push(openssl_sys::X509_V_ERR_CA_MD_TOO_WEAK);
     }
     if depth == 0 && !bears(certificate, name) {
@@ -419,6 +420,13 @@ fn cause_of(
         (None, openssl_sys::X509_V_ERR_CA_MD_TOO_WEAK) => {
             let digest = facts.map_or_else(|| "a broken digest".to_owned(), |facts| facts.signature);
             format!("{whose} is signed with {digest}, which anybody can forge")
+        }
+        (None, openssl_sys::X509_V_ERR_INVALID_PURPOSE) => {
+            format!("{whose} is not made for servers (extended key usage)")
+        }
+        (None, openssl_sys::X509_V_ERR_INVALID_CA) => format!("{whose} may not issue certificates (CA:FALSE)"),
+        (None, openssl_sys::X509_V_ERR_UNHANDLED_CRITICAL_EXTENSION) => {
+            format!("{whose} has a critical extension that OpenSSL does not know")
         }
         (None, code) => format!("{} (openssl verify {code})", error.error_string()),
     }

@@ -1,6 +1,6 @@
 //! What the target says by an alert, which depends on what was offered and on when it says it.
 
-use super::wire::no_offer_is_taken;
+use super::wire::{its_own_log, no_offer_is_taken};
 use super::{Cure, Explained, Seen, Step, offered_versions};
 use crate::config::Settings;
 use crate::config::values::{Version, Weak};
@@ -35,7 +35,7 @@ pub(super) fn received(alert: i32, code: &str, seen: &Seen<'_>, settings: &Setti
         number::UNRECOGNIZED_NAME => name(code, settings),
         number::INTERNAL_ERROR => {
             let cause = format!("the server reports an error of its own {} ({code})", step.text());
-            Explained::cured(cause, Cure::search(settings, no_offer_is_taken(seen, settings)))
+            Explained::cured(cause, Cure::search(settings, its_own_log()))
         }
         _ => {
             let cause = format!("the server gave up {} ({code})", step.text());
@@ -124,7 +124,7 @@ fn name(code: &str, settings: &Settings) -> Explained {
     match settings.sni_name() {
         Some(name) => Explained::cured(
             format!("the server knows no site named '{name}' ({code})"),
-            Cure::OneOf(vec![
+            Cure::one_of([
                 ("to send no name", Cure::set("sni", "off")),
                 ("to send one that it knows", Cure::set("sni", "NAME")),
             ]),

@@ -75,9 +75,9 @@ fn alerted(alert: AlertDescription, with_code: &dyn Fn(&str) -> String, settings
                 Some(_) => Cure::OwnAuthority,
                 None => {
                     let names = settings.san.iter().map(String::as_str).chain(["NAME"]).collect::<Vec<_>>().join(",");
-                    Cure::OneOf(vec![
+                    Cure::one_of([
                         ("if it does not trust our CA", Cure::OwnAuthority),
-                        ("if it calls us by a name of which our certificate does not know", Cure::set("san", names)),
+                        ("if it calls us by a name that our certificate lacks", Cure::set("san", names)),
                     ])
                 }
             };

@@ -16,6 +16,8 @@ pub enum Cure {
         pin: Option<Fingerprint>,
         /// Whether all that is missing is an authority.
         or_authority: bool,
+        /// What a pin makes void, as a flag.
+        in_place_of: Option<&'static str>,
     },
     /// Wait longer for a server that is slow; a search waits for less, so none then.
     Patience,
@@ -29,7 +31,7 @@ pub enum Cure {
         otherwise: Box<Cure>,
     },
     /// One of these, each after what it depends on.
-    OneOf(Vec<(&'static str, Cure)>),
+    OneOf(Vec<(String, Cure)>),
     /// Something else.
     Do(String),
 }
@@ -43,6 +45,20 @@ impl Cure {
     /// Something to do that is no setting.
     pub(super) fn to_do(text: impl Into<String>) -> Self {
         Self::Do(text.into())
+    }
+
+    /// One of these, each after what it depends on.
+    pub(super) fn one_of<const N: usize>(cures: [(&str, Self); N]) -> Self {
+        Self::OneOf(cures.into_iter().map(|(when, cure)| (when.to_owned(), cure)).collect())
+    }
+
+    /// The part that accepts faults of a certificate.
+    pub fn acceptance(&self) -> Option<&Self> {
+        match self {
+            Self::Accept(_) => Some(self),
+            Self::OneOf(cures) => cures.iter().find_map(|(_, cure)| cure.acceptance()),
+            _ => None,
+        }
     }
 
     /// To let `outbound=auto` find out; `otherwise` is left where it can't.
@@ -79,9 +95,10 @@ impl Cure {
                 };
                 format!("look at it, and pin it if it is right: ewsbridge trust {name}{or}")
             }
-            (Self::Trust { pin: Some(pin), or_authority }, None) => {
+            (Self::Trust { pin: Some(pin), or_authority, in_place_of }, None) => {
+                let instead = in_place_of.map_or_else(String::new, |flag| format!(" in place of {flag}"));
                 let or = if *or_authority { "; or give its authority: --ca FILE" } else { "" };
-                format!("compare it, then --pin {pin}{or}")
+                format!("compare it, then --pin {pin}{instead}{or}")
             }
             (Self::Trust { pin: None, .. }, None) => "give its authority: --ca FILE".to_owned(),
             (Self::Patience, Some(_)) => Self::set("handshake_timeout", PATIENCE).text(name),

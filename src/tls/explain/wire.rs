@@ -50,15 +50,18 @@ pub(super) fn ended(how: How, seen: &Seen<'_>, settings: &Settings) -> Explained
 
 /// What is left where no offer of ours brings a ServerHello, or none leads to the handshake's end.
 pub(super) fn no_offer_is_taken(seen: &Seen<'_>, settings: &Settings) -> Cure {
-    let server =
-        "the server's own log, if its port speaks TLS and lets this machine in (Windows: event log, System, Schannel)";
-    match (seen.step(), settings.sni_name()) {
-        (Step::Hello, None) => Cure::OneOf(vec![
-            ("if the server serves by name", Cure::set("server_name", "NAME")),
-            ("else the cause stands in", Cure::to_do(server)),
-        ]),
-        _ => Cure::to_do(format!("the cause stands in {server}")),
+    if seen.step() == Step::Hello && settings.sni_name().is_none() {
+        let name = Cure::set("server_name", "NAME");
+        return Cure::one_of([("if the server serves by name", name), ("else", its_own_log())]);
     }
+    its_own_log()
+}
+
+/// What is left where only the server knows.
+pub(super) fn its_own_log() -> Cure {
+    Cure::to_do(
+        "the server's own log has the cause, if its port speaks TLS and lets this machine in (Windows: event log, System, Schannel)",
+    )
 }
 
 /// A handshake that did not end in time.
@@ -67,16 +70,16 @@ pub(super) fn silent(limit: &str, seen: &Seen<'_>, settings: &Settings) -> Expla
     let (what, cure) = match (seen.first, seen.step()) {
         ([], _) => {
             let port = ("else", Cure::to_do("it may be no TLS port: name the server's HTTPS port, usually 443"));
-            ("no answer to our ClientHello", Cure::search(settings, Cure::OneOf(vec![slow, port])))
+            ("no answer to our ClientHello", Cure::search(settings, Cure::one_of([slow, port])))
         }
         (_, Step::Ours) => {
-            let log = ("else the cause stands in", Cure::to_do("the server's own log"));
-            ("no answer to our key exchange", Cure::OneOf(vec![slow, log]))
+            let log = ("else", its_own_log());
+            ("no answer to our key exchange", Cure::one_of([slow, log]))
         }
         _ => {
             // Long messages are the first that a path loses which drops the packets that tell of its MTU.
             let path = ("else", Cure::to_do("does the path lose long packets? compare: ping -M do -s 1472 from here"));
-            ("its answer to our ClientHello does not end", Cure::OneOf(vec![slow, path]))
+            ("its answer to our ClientHello does not end", Cure::one_of([slow, path]))
         }
     };
     Explained::cured(format!("not finished within {limit}: {what}"), cure)

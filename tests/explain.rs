@@ -1,0 +1,57 @@
+//! What is said about each failure, by a server that fails so; then the cure, applied as it is printed.
+//!
+//! A row is a server, the bridge's flags, the text and the hint word for word, and what becomes of the
+//! hint: its flags are given to a new bridge, which must then work, or the server is mended as it says.
+//! `docs/errors.md` lists the same texts, which the last test checks.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "explain/certificates.rs"]
+mod certificates;
+mod common;
+#[path = "explain/handshakes.rs"]
+mod handshakes;
+#[path = "explain/row.rs"]
+mod row;
+
+use row::{Row, Then, run};
+
+#[test]
+fn every_failed_handshake_is_explained_and_its_cure_works() {
+    run(handshakes::ROWS);
+}
+
+#[test]
+fn every_refused_certificate_is_explained_and_its_cure_works() {
+    run(certificates::ROWS);
+}
+
+/// What stands in a block of `docs/errors.md`: a failure's text, and its hint.
+fn documented() -> Vec<(String, String)> {
+    let text = include_str!("../docs/errors.md");
+    let blocks = text.split("```text\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let parts = |block: &str| {
+        let (told, hint) = block.split_once("\nhint: ").unwrap_or((block, ""));
+        (told.trim().to_owned(), hint.trim().to_owned())
+    };
+    blocks.map(parts).collect()
+}
+
+#[test]
+fn what_is_documented_is_what_was_seen_and_nothing_else() {
+    let mut seen: Vec<(String, String)> = Vec::new();
+    let all = handshakes::ROWS.iter().chain(certificates::ROWS);
+    for Row { told, hint, then, .. } in all {
+        seen.push(((*told).to_owned(), (*hint).to_owned()));
+        if let Then::SearchInVain { told, hint, .. } = then {
+            seen.push(((*told).to_owned(), (*hint).to_owned()));
+        }
+    }
+    seen.sort();
+    seen.dedup();
+    let documented = documented();
+    let missing: Vec<_> = seen.iter().filter(|entry| !documented.contains(entry)).collect();
+    assert!(missing.is_empty(), "not in docs/errors.md: {missing:#?}");
+    let unseen: Vec<_> = documented.iter().filter(|entry| !seen.contains(entry)).collect();
+    assert!(unseen.is_empty(), "in docs/errors.md, and no test has seen it: {unseen:#?}");
+}
