@@ -8,6 +8,8 @@
 
 #[path = "explain/certificates.rs"]
 mod certificates;
+#[path = "explain/clients.rs"]
+mod clients;
 mod common;
 #[path = "explain/handshakes.rs"]
 mod handshakes;
@@ -26,6 +28,11 @@ fn every_refused_certificate_is_explained_and_its_cure_works() {
     run(certificates::ROWS);
 }
 
+#[test]
+fn every_client_that_fails_is_explained_and_helped() {
+    clients::CLIENTS.iter().for_each(clients::Client::check);
+}
+
 /// What stands in a block of `docs/errors.md`: a failure's text, and its hint.
 fn documented() -> Vec<(String, String)> {
     let text = include_str!("../docs/errors.md");
@@ -35,6 +42,21 @@ fn documented() -> Vec<(String, String)> {
         (told.trim().to_owned(), hint.trim().to_owned())
     };
     blocks.map(parts).collect()
+}
+
+/// A row's text with the words of an example.
+fn as_documented(text: &str) -> String {
+    let examples = [
+        ("{pin}", "sha256:34a0...eb5c"),
+        ("{port}", "443"),
+        ("{from}", "2030-01-01"),
+        ("{until}", "2024-04-01"),
+        ("{cert}", "/etc/ssl/bridge.pem"),
+        ("{wrong}", "/etc/ssl/bridge.pem"),
+        ("700ms", "15s"),
+        ("300ms", "15s"),
+    ];
+    examples.iter().fold(text.to_owned(), |text, (word, example)| text.replace(word, example))
 }
 
 #[test]
@@ -47,6 +69,9 @@ fn what_is_documented_is_what_was_seen_and_nothing_else() {
             seen.push(((*told).to_owned(), (*hint).to_owned()));
         }
     }
+    seen.extend(clients::CLIENTS.iter().map(|client| (client.told.to_owned(), client.hint.to_owned())));
+    let seen = seen.into_iter().map(|(told, hint)| (as_documented(&told), as_documented(&hint)));
+    let mut seen: Vec<_> = seen.collect();
     seen.sort();
     seen.dedup();
     let documented = documented();

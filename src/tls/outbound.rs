@@ -89,8 +89,7 @@ impl Connector {
         let mut leg = Outbound { stream, ended: None };
         let limit = self.settings.deadlines.handshake;
         let shaken = leg.shake(if resuming.is_some() { RESUMPTION.min(limit / 2) } else { limit }).await;
-        let refused = verdict.get().cloned().filter(|_| shaken.is_err());
-        if let Some(refusal) = refused {
+        if let Some(refusal) = verdict.get().cloned() {
             return Err(Failed::Certificate(Box::new(refusal)));
         }
         let since = match (shaken, resuming) {

@@ -93,8 +93,24 @@ enum Rule {
     Anything,
 }
 
-/// What a verification leaves behind: the first thing refused.
-pub type Verdict = Arc<OnceLock<Refusal>>;
+/// What a verification leaves behind.
+pub type Verdict = Arc<Noted>;
+
+/// A refusal, if there is one.
+#[derive(Default)]
+pub struct Noted {
+    /// What was refused before the chain was known.
+    early: OnceLock<Refusal>,
+    /// What ended the verification.
+    last: OnceLock<Refusal>,
+}
+
+impl Noted {
+    /// Why the certificate was refused, if it was.
+    pub fn get(&self) -> Option<&Refusal> {
+        self.last.get().or_else(|| self.early.get())
+    }
+}
 
 impl Judge {
     /// Loads the authorities that the settings name into `context`.
@@ -146,7 +162,7 @@ impl Judge {
                 }
                 let (accept, name, noted) = (Arc::clone(accept), self.name.clone(), Arc::clone(&verdict));
                 ssl.set_verify_callback(SslVerifyMode::PEER, move |ok, context| {
-                    ok || is_accepted(&accept, &name, context, &noted)
+                    may_go_on(ok, &accept, &name, context, &noted)
                 });
             }
         }
@@ -213,7 +229,7 @@ fn is_pinned(pins: &[Fingerprint], context: &mut X509StoreContextRef, verdict: &
     if leaf.and_then(fingerprint).is_some_and(|found| pins.contains(&found)) {
         return true;
     }
-    let _ = verdict.set(not_pinned(leaf));
+    let _ = verdict.last.set(not_pinned(leaf));
     false
 }
 
@@ -223,30 +239,42 @@ fn not_pinned(leaf: Option<&X509Ref>) -> Refusal {
     Refusal { cause, faults: Vec::new(), unvouched: false, leaf: leaf.map(X509Ref::to_owned) }
 }
 
-/// Whether the admin accepts the error that verification has met.
-fn is_accepted(accept: &[Fault], name: &Host, context: &mut X509StoreContextRef, verdict: &Verdict) -> bool {
-    let error = context.error();
+/// Whether verification may go on: nothing is wrong, or the admin accepts what is.
+fn may_go_on(ok: bool, accept: &[Fault], name: &Host, context: &mut X509StoreContextRef, verdict: &Verdict) -> bool {
     let current = context.current_cert();
-    let fault = fault_of(error.as_raw(), current, name);
+    let error = context.error();
+    let fault = (!ok).then(|| fault_of(error.as_raw(), current, name)).flatten();
+    if ok && verdict.get().is_none() {
+        return true;
+    }
     if fault.is_some_and(|fault| accepts(accept, fault)) {
         // OpenSSL keeps an error that was let pass, and reports it again where another would stand:
         // a missing issuer would look like the weak key that is accepted.
         context.set_error(X509VerifyResult::OK);
         return true;
     }
-    let chain = context.chain();
-    let leaf = chain.and_then(|chain| chain.get(0)).or(current);
-    let refusal = match (fault, chain) {
-        (Some(_), Some(chain)) => all_faults(accept, chain, name),
-        _ => None,
-    };
+    let leaf = context.chain().and_then(|chain| chain.get(0)).or(current);
+    let is_early = error.as_raw() == openssl_sys::X509_V_ERR_EE_KEY_TOO_SMALL && fault.is_some();
+    let complete = context.chain().filter(|_| ok || fault.is_some() && !is_early);
+    let refusal = complete.and_then(|chain| all_faults(accept, chain, name));
     let first = || Refusal {
         cause: cause_of(error, fault, current, leaf, name),
         faults: Vec::from_iter(fault),
         unvouched: is_unvouched(error),
         leaf: leaf.map(X509Ref::to_owned),
     };
-    let _ = verdict.set(refusal.unwrap_or_else(first));
+    if is_early && verdict.get().is_none() {
+        // The server's key is looked at before its chain, of which nothing could be said then. The
+        // refusal stands; OpenSSL asks once more for each certificate of the chain, good ones included,
+        // and gets its no then.
+        let _ = verdict.early.set(first());
+        context.set_error(X509VerifyResult::OK);
+        return true;
+    }
+    if ok && refusal.is_none() {
+        return false;
+    }
+    let _ = verdict.last.set(refusal.unwrap_or_else(first));
     false
 }
 

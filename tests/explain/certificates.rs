@@ -49,7 +49,8 @@ fn good(world: &World) -> Server {
 
 fn self_signed(world: &World) -> Server {
     let leaf = Issued::by(None, &Spec::GOOD);
-    let (file, _) = leaf.store(world.pki.dir(), "self-signed");
+    let name = sha256(&leaf.certificate.to_der().unwrap());
+    let (file, _) = leaf.store(world.pki.dir(), &name[..8]);
     serve(world, &leaf, &GOOD, None).word("file", file.display())
 }
 
@@ -98,6 +99,20 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         what: "self-signed, pinned",
         server: self_signed,
+        flags: &[SYSTEM],
+        told: "certificate: self-signed, not trusted",
+        hint: PIN_OR_CA,
+        then: Then::Choose(0, &[]),
+    },
+    Row {
+        what: "self-signed, with a weak key and much else",
+        server: |world| {
+            let leaf = Issued::by(
+                None,
+                &Spec { bits: 1024, digest: MessageDigest::sha1, days: (-9, -1), names: &["EXCH1"], ..Spec::GOOD },
+            );
+            serve(world, &leaf, &GOOD, None)
+        },
         flags: &[SYSTEM],
         told: "certificate: self-signed, not trusted",
         hint: PIN_OR_CA,
@@ -246,7 +261,15 @@ pub(crate) const ROWS: &[Row] = &[
         what: "a fault that can be accepted, and one that can't",
         server: |world| leaf(world, Spec { bits: 1024, digest: MessageDigest::md5, ..Spec::GOOD }),
         flags: BY_CA,
-        told: "certificate: CN=exchange has a weak key, RSA 1024; CN=exchange is signed with MD5, which anybody can forge",
+        told: "certificate: CN=exchange is signed with MD5, which anybody can forge",
+        hint: PIN,
+        then: GIVE,
+    },
+    Row {
+        what: "two faults, of which one can't be accepted",
+        server: |world| leaf(world, Spec { digest: MessageDigest::sha1, days: (2, 9), ..Spec::GOOD }),
+        flags: BY_CA,
+        told: "certificate: CN=exchange is signed with SHA-1; CN=exchange is not valid before {from}; is this machine's clock right?",
         hint: PIN,
         then: GIVE,
     },

@@ -51,12 +51,12 @@ fn incompatible(what: &PeerIncompatible, with_code: &dyn Fn(&str) -> String, set
             Explained::cured(cause, Cure::set("client_min_tls", "1.2"))
         }
         PeerIncompatible::NoCipherSuitesInCommon => Explained::cured(
-            with_code("it offers no cipher suite that is still safe: ECDHE with AES-GCM or ChaCha20"),
-            Cure::to_do("allow such a suite on the client"),
+            with_code("it offers no cipher that is still safe: AES-GCM or ChaCha20 with ECDHE"),
+            Cure::to_do("allow such a cipher on the client"),
         ),
         PeerIncompatible::NoKxGroupsInCommon | PeerIncompatible::NamedGroupsExtensionRequired => Explained::cured(
-            with_code("it offers none of the groups X25519, P-256, P-384"),
-            Cure::to_do("allow one of them on the client"),
+            with_code("it offers no key exchange that is still safe: ECDHE with X25519, P-256 or P-384"),
+            Cure::to_do("allow ECDHE with one of these groups on the client"),
         ),
         _ => Explained::cured(with_code("its ClientHello can't be answered"), newer()),
     }
