@@ -87,7 +87,7 @@ pub(crate) const CLIENTS: &[Client] = &[
         flags: &[],
         fails: |bridge, _| {
             let mut command = Command::new("faketime");
-            command.args(["+9y", "openssl", "s_client", "-connect", &bridge.address().to_string()]);
+            command.args(["+9000 days", "openssl", "s_client", "-connect", &bridge.address().to_string()]);
             command.args(trusting(&bridge.ca_file()));
             Child::spawn(&mut command).wait();
         },
