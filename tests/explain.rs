@@ -6,15 +6,21 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "explain/alerts.rs"]
+mod alerts;
 #[path = "explain/certificates.rs"]
 mod certificates;
 #[path = "explain/clients.rs"]
 mod clients;
 mod common;
+#[path = "explain/endings.rs"]
+mod endings;
 #[path = "explain/handshakes.rs"]
 mod handshakes;
 #[path = "explain/row.rs"]
 mod row;
+#[path = "explain/servers.rs"]
+mod servers;
 
 use row::{Row, Then, run};
 
@@ -24,8 +30,23 @@ fn every_failed_handshake_is_explained_and_its_cure_works() {
 }
 
 #[test]
+fn every_handshake_that_ends_in_the_middle_is_explained_and_its_cure_works() {
+    run(endings::ROWS);
+}
+
+#[test]
 fn every_refused_certificate_is_explained_and_its_cure_works() {
     run(certificates::ROWS);
+}
+
+#[test]
+fn alerts_of_every_number_are_explained_at_every_step() {
+    alerts::every_one_is_explained(false);
+}
+
+#[test]
+fn alerts_of_every_number_are_explained_at_every_step_to_a_server_that_asks_for_a_certificate() {
+    alerts::every_one_is_explained(true);
 }
 
 #[test]
@@ -62,8 +83,7 @@ fn as_documented(text: &str) -> String {
 #[test]
 fn what_is_documented_is_what_was_seen_and_nothing_else() {
     let mut seen: Vec<(String, String)> = Vec::new();
-    let all = handshakes::ROWS.iter().chain(certificates::ROWS);
-    for Row { told, hint, then, .. } in all {
+    for Row { told, hint, then, .. } in [handshakes::ROWS, endings::ROWS, certificates::ROWS].into_iter().flatten() {
         seen.push(((*told).to_owned(), (*hint).to_owned()));
         if let Then::SearchInVain { told, hint, .. } = then {
             seen.push(((*told).to_owned(), (*hint).to_owned()));

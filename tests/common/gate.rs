@@ -51,7 +51,7 @@ pub enum Act {
     Later(Duration),
     /// Ends it at the ClientHello.
     AtHello(End),
-    /// Ends it after the beginning of the server's answer.
+    /// Ends it after the first record of the server's answer, its ServerHello.
     AfterTheirs(End),
     /// Ends it in place of the server's last flight, whose first bytes come after this while.
     AfterOurs(End),
@@ -89,8 +89,7 @@ pub fn gate(server: &impl Listening, judge: impl Fn(&Hello) -> Act + Send + Sync
         let Ok(mut server) = TcpStream::connect(address) else { return };
         server.write_all(&hello).unwrap_or_default();
         if let Act::AfterTheirs(end) = act {
-            let mut first = [0; 60];
-            server.read_exact(&mut first).unwrap_or_default();
+            let first = record(&mut server).unwrap_or_default();
             client.write_all(&first).unwrap_or_default();
             return finish(client, end, minor);
         }

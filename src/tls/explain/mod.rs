@@ -129,6 +129,8 @@ pub fn outbound(error: &ssl::Error, seen: &Seen<'_>, settings: &Settings) -> Exp
         },
         _ => match entry(error).map(|entry| entry.reason_code()) {
             Some(UNEXPECTED_EOF) => wire::ended(wire::How::Closed, seen, settings),
+            // A close_notify of the fatal kind is one all the same.
+            Some(ALERT) => wire::ended(wire::How::CloseNotify, seen, settings),
             Some(code @ ALERT..=LAST_ALERT) => alert::received(code - ALERT, &openssl_text(error), seen, settings),
             Some(code) => verdict::ours(code, &openssl_text(error), seen, settings),
             None => Explained::plain(openssl_text(error)),
