@@ -175,6 +175,7 @@ impl Add {
             allowed: &settings.allow_weak,
             can_ask: talk::can_ask(self.no_input),
             name: name.as_str(),
+            has_file: false,
             command: &command,
         };
         let found = outbound::find(&settings, permission).await?;

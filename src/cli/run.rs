@@ -179,8 +179,13 @@ fn find_outbound(draft: &mut Draft) -> Result<(), Failed> {
     }
     let settings = draft.settings()?;
     let command = |words: &str| format!("--allow-weak={words}");
-    let permission =
-        outbound::Permission { allowed: &settings.allow_weak, can_ask: false, name: "run", command: &command };
+    let permission = outbound::Permission {
+        allowed: &settings.allow_weak,
+        can_ask: false,
+        name: "run",
+        has_file: false,
+        command: &command,
+    };
     let found = super::block_on(outbound::find(&settings, permission))?;
     tracing::info!(forwarder = "run", "{}", outbound::summary(&found));
     outbound::write(&found, draft);
