@@ -72,6 +72,11 @@ impl Switches {
         Self { security_level: level.max(self.security_level), ..self.clone() }
     }
 
+    /// Above level 0 there is no TLS below 1.2, and 1.2 needs extensions.
+    fn offers_nothing(&self) -> bool {
+        self.security_level > 0 && (self.max_tls < Version::Tls1_2 || !self.extensions)
+    }
+
     fn up_to(&self, newest: Version) -> Self {
         // Without extensions TLS 1.2 can't be offered.
         let newest = if self.extensions { newest } else { newest.min(Version::Tls1_1) };
@@ -136,6 +141,9 @@ const SHAPES: [(Version, bool); 5] = [
     (Version::Tls1_1, false),
     (Version::Tls1_0, false),
 ];
+
+/// All that was offered before a search ends in vain.
+const TRIED: &str = "TLS 1.2, 1.1, 1.0, with and without extensions, with AES, DHE, 3DES, RC4";
 
 /// Finds the least that the target of `settings` needs.
 ///
@@ -213,6 +221,7 @@ impl Search<'_> {
                 }
             }
         }
+        told.cause = format!("{}; tried {TRIED}", told.cause);
         Err(Error::Target(Box::new(told)))
     }
 
@@ -232,7 +241,7 @@ impl Search<'_> {
         ];
         for step in steps {
             let less = step(&kept);
-            if less == kept || self.tried.contains(&less) {
+            if less == kept || less.offers_nothing() || self.tried.contains(&less) {
                 continue;
             }
             if self.is_spent() {
@@ -308,7 +317,9 @@ impl Search<'_> {
         }
         if !self.taken && self.silences.len() >= SILENCES {
             // The first was given the most time.
-            return Err(Error::Target(Box::new(self.silences.swap_remove(0))));
+            let mut told = self.silences.swap_remove(0);
+            told.cause = format!("{}; nor to {} others", told.cause, SILENCES - 1);
+            return Err(Error::Target(Box::new(told)));
         }
         Ok(Err(failure))
     }

@@ -116,7 +116,7 @@ impl Walk<'_> {
         let dialed = match dialer.dial().await {
             Ok(dialed) => dialed,
             Err(failure) => {
-                self.note("target.tls", Word::Fail, failure.to_string(), failure.hint.clone());
+                self.note("target.tls", Word::Fail, failure.to_string(), failure.hint());
                 return Ok(());
             }
         };

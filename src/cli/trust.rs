@@ -105,7 +105,7 @@ async fn presented(name: &Name, settings: &Settings) -> Result<Facts, Failed> {
     let dialer =
         Dialer::new(Some(name.to_string()), Arc::new(open), Resolver::default()).map_err(forwarder::Error::from)?;
     let dialed = dialer.dial().await;
-    let dialed = dialed.map_err(|failure| Failed::new(format!("{name}: {failure}")).maybe_hint(failure.hint))?;
+    let dialed = dialed.map_err(|failure| Failed::new(format!("{name}: {failure}")).maybe_hint(failure.hint()))?;
     let leaf =
         dialed.leg.certificate().ok_or_else(|| Failed::new(format!("{name}: the target shows no certificate")))?;
     Facts::of(&leaf).map_err(Failed::new)

@@ -2,6 +2,7 @@
 
 use crate::bridge::failure::{Failure, Kind};
 use crate::config::values::Version;
+use crate::tls::explain::Cure;
 
 use super::plan::Scan;
 
@@ -13,14 +14,17 @@ pub(super) fn is_final(failure: &Failure) -> bool {
 /// A failure that is the last word, with a cure in any case.
 pub(super) fn told(failure: Failure) -> Failure {
     // A search that failed is no reason to search.
-    let hint = failure.hint.filter(|hint| !hint.contains("outbound"));
+    let cure = match failure.cure.clone() {
+        Some(Cure::Search { otherwise, .. }) => Some(*otherwise),
+        cure => cure,
+    };
     let otherwise = match (failure.stage, failure.kind) {
         ("connect", _) => "is the server up, and is this its HTTPS port? A firewall in between may refuse too",
         (_, Kind::Silent) => "is this its HTTPS port? A firewall or an overloaded server may swallow the handshake",
         (_, Kind::Foreign) => "name the server's HTTPS port, usually 443",
         _ => "the server's own log says more; on Windows: Event Viewer, System, source Schannel",
     };
-    Failure { hint: Some(hint.unwrap_or_else(|| otherwise.to_owned())), ..failure }
+    Failure { cure: cure.or_else(|| Some(Cure::Do(otherwise.to_owned()))), ..failure }
 }
 
 /// What a handshake failed at that no switch could help; `Ok` if all that is missing is a client certificate.
@@ -28,8 +32,11 @@ pub(super) fn told(failure: Failure) -> Failure {
 /// # Errors
 /// The failure, in better words where the scan has found them.
 pub(super) async fn explained(failure: Failure, scan: &mut Scan<'_>) -> Result<(), Failure> {
-    let better =
-        |cause: &str, hint: &str| Failure { cause: cause.to_owned(), hint: Some(hint.to_owned()), ..failure.clone() };
+    let better = |cause: &str, cure: &str| Failure {
+        cause: cause.to_owned(),
+        cure: Some(Cure::Do(cure.to_owned())),
+        ..failure.clone()
+    };
     if scan.newest().is_some_and(|(_, flight)| flight.asks) {
         return Ok(());
     }

@@ -18,11 +18,12 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use crate::bridge::auto::{self, Found, Switches};
-use crate::bridge::failure::{Blame, Failure, Kind};
+use crate::bridge::failure::{Blame, Failure};
 use crate::bridge::resolver::Resolver;
 use crate::config::values::{Sni, Target};
 use crate::config::{Draft, Settings};
 use crate::tls::certificate::Facts;
+use crate::tls::explain::Explained;
 use crate::tls::faults;
 use budget::Budget;
 use plan::Scan;
@@ -170,15 +171,7 @@ fn settings(target: &Target, address: SocketAddr, options: &Options) -> Result<S
 }
 
 fn ours(target: &Target, cause: String) -> Failure {
-    Failure {
-        blame: Blame::Bridge,
-        side: format!("target {target}"),
-        stage: "probe",
-        kind: Kind::Plain,
-        cause,
-        hint: None,
-        presented: None,
-    }
+    Failure::of(Explained::ours(cause), Blame::Bridge, format!("target {target}"), "probe")
 }
 
 /// What a forwarder needs, by the code that `add` uses.
@@ -208,7 +201,11 @@ fn judged(chain: &[Vec<u8>], settings: &Settings) -> Trust {
     let is_alone = chain.first().and_then(|leaf| Facts::of_der(leaf).ok()).is_some_and(|facts| facts.self_signed);
     let faults: Vec<Flaw> = refusals
         .into_iter()
-        .map(|refusal| Flaw { cause: refusal.cause, fault: refusal.fault, is_unvouched: refusal.unvouched })
+        .map(|refusal| Flaw {
+            fault: refusal.faults.first().copied(),
+            is_unvouched: refusal.unvouched,
+            cause: refusal.cause,
+        })
         .collect();
     Trust { setting: setting(&faults, is_alone), faults }
 }

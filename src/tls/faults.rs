@@ -53,7 +53,7 @@ pub fn all(chain: &[Vec<u8>], name: &Host) -> Result<Vec<Refusal>, Error> {
             break;
         };
         let refusal = trust::refusal(error, current.as_deref(), chain.first().map(|leaf| &**leaf), name);
-        match (refusal.fault, error.as_raw()) {
+        match (refusal.faults.first(), error.as_raw()) {
             _ if refusal.unvouched && !pass.authority => pass.authority = true,
             (Some(Fault::Expired), _) | (_, openssl_sys::X509_V_ERR_CERT_NOT_YET_VALID) => pass.dates = true,
             (Some(Fault::WrongName | Fault::IpInCn), _) => pass.name = true,

@@ -14,6 +14,7 @@ use openssl::error::ErrorStack;
 use openssl::ssl::{self, ErrorCode, ShutdownState, Ssl, SslContext, SslRef, SslStream, SslVersion};
 use openssl::x509::X509;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::explain::{self, Explained, Seen};
 use super::inbound::is_reset;
@@ -23,6 +24,7 @@ use super::trust::{Judge, Refusal, Voucher};
 use super::{credential, offer};
 use crate::config::Settings;
 use crate::config::settings::{Keepalive, Trust};
+use crate::config::values::duration_text;
 use crate::leg::socket::Socket;
 use crate::leg::{Ending, Fill, Leg};
 
@@ -85,9 +87,9 @@ impl Connector {
         let resuming = address.and_then(|address| self.resume(&mut ssl, address));
         let stream = SslStream::new(ssl, socket).map_err(Failed::openssl)?;
         let mut leg = Outbound { stream, ended: None, early: Early::default(), is_writing: false };
-        let shaken = leg.shake(resuming.as_ref().map(|_| RESUMPTION.min(self.settings.deadlines.handshake / 2))).await;
-        let refused = verdict.get().cloned().filter(|_| shaken.is_err());
-        if let Some(refusal) = refused {
+        let limit = self.settings.deadlines.handshake;
+        let shaken = leg.shake(if resuming.is_some() { RESUMPTION.min(limit / 2) } else { limit }).await;
+        if let Some(refusal) = verdict.get().cloned() {
             return Err(Failed::Certificate(Box::new(refusal)));
         }
         let since = match (shaken, resuming) {
@@ -109,12 +111,15 @@ impl Connector {
         Ok(leg)
     }
 
+    /// `None`: the deadline passed.
     fn explain(&self, error: Option<ssl::Error>, leg: &Outbound) -> Failed {
-        let ssl = leg.stream.ssl();
-        let seen = Seen { first: leg.stream.get_ref().first_bytes(), asked: credential::was_asked_for(ssl) };
+        let seen = Seen::of(leg.stream.ssl(), leg.stream.get_ref().first_bytes());
         match error {
             Some(error) => Failed::Handshake(explain::outbound(&error, &seen, &self.settings)),
-            None => Failed::Resumption,
+            None => {
+                let limit = duration_text(self.settings.deadlines.handshake);
+                Failed::Silence(explain::silence(&limit, &seen, &self.settings))
+            }
         }
     }
 
@@ -157,6 +162,8 @@ pub enum Failed {
     Certificate(Box<Refusal>),
     /// The handshake failed.
     Handshake(Explained),
+    /// It did not end within its deadline.
+    Silence(Explained),
     /// It failed while a session was to be resumed, which is forgotten now: a handshake in full may
     /// still succeed.
     Resumption,
@@ -220,12 +227,9 @@ impl Outbound {
     }
 
     /// Leads the handshake to its end; `Err(None)`: it took longer than `limit`.
-    async fn shake(&mut self, limit: Option<Duration>) -> Result<(), Option<ssl::Error>> {
+    async fn shake(&mut self, limit: Duration) -> Result<(), Option<ssl::Error>> {
         let shaken = std::future::poll_fn(|cx| self.drive(cx, SslStream::do_handshake));
-        match limit {
-            None => shaken.await.map_err(Some),
-            Some(limit) => tokio::time::timeout(limit, shaken).await.map_err(|_| None)?.map_err(Some),
-        }
+        timeout(limit, shaken).await.map_err(|_| None)?.map_err(Some)
     }
 
     /// Repeats one OpenSSL operation until it is done, waiting for whatever it wants.

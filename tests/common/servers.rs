@@ -235,10 +235,16 @@ pub struct GnutlsServer {
 impl GnutlsServer {
     /// `priority` as GnuTLS has it (gnutls_priority_init(3)), after `NORMAL`.
     pub fn echo(certificate: &Certificate, priority: &str) -> Self {
+        Self::with(certificate, priority, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn with(certificate: &Certificate, priority: &str, arguments: &[&str]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port();
         let mut command = Command::new("gnutls-serv");
         command.args(["--echo", "--port", &port.to_string(), "--priority", &format!("NORMAL:{priority}")]);
         command.arg("--x509keyfile").arg(&certificate.key_file).arg("--x509certfile").arg(&certificate.cert_file);
+        command.args(arguments);
         let child = Child::spawn(clean(&mut command));
         // What it prints stays in its buffer.
         let address = SocketAddr::from(([127, 0, 0, 1], port));

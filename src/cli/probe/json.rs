@@ -160,12 +160,8 @@ struct Error {
 
 /// A failure as a document.
 pub(super) fn failure(failure: &Failure) -> Failed {
-    let error = Error {
-        side: failure.side.clone(),
-        stage: failure.stage,
-        cause: failure.cause.clone(),
-        hint: failure.hint.clone(),
-    };
+    let error =
+        Error { side: failure.side.clone(), stage: failure.stage, cause: failure.cause.clone(), hint: failure.hint() };
     Failed { schema: 1, ok: false, error }
 }
 

@@ -51,7 +51,7 @@ impl Probe {
                 super::print_json(&json::failure(&failure));
                 return Ok(code::FAILED);
             }
-            Err(failure) => return Err(Failed::new(&failure).maybe_hint(failure.hint)),
+            Err(failure) => return Err(Failed::new(&failure).maybe_hint(failure.hint())),
         }
         Ok(0)
     }
