@@ -81,15 +81,17 @@ impl Socket {
         SockRef::from(&self.tcp).shutdown(std::net::Shutdown::Write)
     }
 
-    /// Tears the connection down: a reset where nothing is queued for the peer any more, else a
-    /// plain end of the write side, since a reset would destroy what is queued; then linger.
+    /// Tears the connection down at once: a reset where nothing is queued for the peer any more, else
+    /// a plain end of the write side, since a reset would destroy what is queued; then linger.
     ///
     /// # Errors
     /// The connection is gone already.
     pub fn abort(&mut self) -> io::Result<()> {
         if unsent(&self.tcp)? == 0 {
             self.aborted = true;
-            return SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
+            SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO))?;
+            // The close may come much later: the other leg may still linger.
+            return dissolve(&self.tcp);
         }
         self.finish()
     }
@@ -172,6 +174,21 @@ impl Write for Socket {
 
 /// How often the send queue is looked at.
 const ACKNOWLEDGED: Duration = Duration::from_millis(50);
+
+/// `AF_UNSPEC` as an address has it.
+const UNSPECIFIED: nix::libc::sa_family_t = 0;
+
+/// Ends a connection with a reset, as a close does after a linger of no time, but keeps the descriptor
+/// (connect(2), on dissolving an association).
+fn dissolve(tcp: &TcpStream) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let nowhere = nix::libc::sockaddr { sa_family: UNSPECIFIED, sa_data: [0; 14] };
+    let length = nix::libc::socklen_t::try_from(size_of_val(&nowhere)).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open while `tcp` is borrowed, and the address is as long as it says.
+    #[allow(unsafe_code)]
+    let answer = unsafe { nix::libc::connect(tcp.as_raw_fd(), &raw const nowhere, length) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
 
 /// `TCP_CLOSE` of tcp_states.h: reset, or given up by the kernel.
 const CLOSED: u8 = 7;
