@@ -3,11 +3,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod cli_support;
 mod common;
 mod foe;
+mod fuzz;
 
-use foe::{AES128_SHA, Cut, Met, Script, Siege, Step, WORDS, junk, message, owner, record};
+use foe::{AES128_SHA, Cut, Met, Script, Siege, Step, WORDS, endless, junk, message, owner, record};
 use std::time::{Duration, Instant};
 
 /// The versions that differ: TLS 1.0 chains its records and hashes twice, TLS 1.2 does neither.
@@ -116,13 +116,6 @@ async fn garbage_in_any_later_state_is_an_alert() {
     all_refused(&mut siege, "garbage", scripts).await;
 }
 
-/// What has no end, and in which record a server would say it.
-fn endless(minor: u8, kind: u8, payload: &[u8]) -> Step {
-    // Before keys are agreed on, in large pieces: the bridge never finds its socket empty.
-    let length = u16::try_from(payload.len()).unwrap().to_be_bytes();
-    Step::Spate([&[kind, 3, minor][..], &length, payload].concat())
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endless_handshake_is_cut_at_its_deadline_and_delays_nobody_else() {
     let mut siege = Siege::start(&[]).await;
@@ -202,7 +195,7 @@ async fn messages_and_records_of_any_declared_length_are_bounded() {
     }
     let before = siege.vitals().most_memory;
     all_refused(&mut siege, "lengths", scripts).await;
-    let grown = siege.vitals().most_memory - before;
+    let grown = siege.vitals().most_memory.saturating_sub(before);
     assert!(grown < 48 << 20, "the most memory grew by {} MiB", grown >> 20);
 }
 
@@ -376,52 +369,4 @@ async fn a_renegotiation_that_goes_wrong_brings_no_more_words() {
 /// A ServerHello without any extension.
 fn unbound(minor: u8) -> Vec<u8> {
     [&[3, minor], &[7; 32][..], &[0], &AES128_SHA.to_be_bytes(), &[0]].concat()
-}
-
-#[test]
-fn add_ends_in_time_whatever_the_target_does() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let hello_requests = endless(1, record::HANDSHAKE, &[0, 0, 0, 0]);
-    let scripts = [
-        ("silence", Script::then(1, after::HELLO, &[Step::Hold])),
-        ("garbage", Script::then(1, after::HELLO, &[Step::Wire(junk(1, 5000)), Step::Fin])),
-        ("HelloRequests", Script::then(1, after::HELLO, std::slice::from_ref(&hello_requests))),
-        ("HelloRequests after the ServerHello", Script::then(3, after::SERVER_HELLO, &[hello_requests])),
-        ("warnings", Script::then(1, after::HELLO, &[endless(1, record::ALERT, &[1, 90])])),
-        ("alert 80 at the end", Script::with(1, after::KEYS, &[Step::Record(record::ALERT, vec![2, 80])])),
-        ("silence at the end", Script::then(3, after::KEYS, &[Step::Hold])),
-        ("a storm in place of an answer", Script::then(1, after::FINISHED, &[Step::Flood(22, vec![0, 0, 0, 0])])),
-        ("resets", Script::then(1, after::SERVER_HELLO, &[Step::Reset])),
-    ];
-    let commands: Vec<_> = scripts
-        .into_iter()
-        .map(|(name, script)| {
-            let target = runtime.block_on(foe::always(script));
-            std::thread::spawn(move || {
-                let sandbox = cli_support::Sandbox::new();
-                let before = sandbox.tree();
-                let (listen, target) = (cli_support::free_port().to_string(), target.to_string());
-                let began = Instant::now();
-                let mut command = sandbox.command(["add", "x", &listen, &target, "--no-input"]);
-                let mut live = cli_support::Live::spawn(&mut command);
-                eventually_within(name, Duration::from_secs(60), || !live.is_alive());
-                let outcome = live.finish();
-                eprintln!("{name}: {:?}, exit code {}\n{}", began.elapsed(), outcome.code, outcome.stderr);
-                assert!(outcome.code > 0 && outcome.code < 100, "{name}: {outcome:?}");
-                assert!(!outcome.stderr.contains("panicked"), "{name}: {}", outcome.stderr);
-                assert_eq!(sandbox.tree(), before, "{name}: something is left");
-            })
-        })
-        .collect();
-    for command in commands {
-        command.join().unwrap();
-    }
-}
-
-fn eventually_within(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < limit, "{what}: not within {limit:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }

@@ -145,7 +145,8 @@ async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), host: &str, pat
 }
 
 impl Http {
-    fn parse(head: &[u8], time: Duration) -> Option<Self> {
+    /// Reads the head of an answer, which came so long after its request; `None` for what is no HTTP.
+    pub fn parse(head: &[u8], time: Duration) -> Option<Self> {
         let head = String::from_utf8_lossy(head);
         let mut lines = head.lines();
         let status = lines.next()?.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;

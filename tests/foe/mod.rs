@@ -15,7 +15,7 @@ mod vitals;
 
 pub use keys::AES128_SHA;
 pub use play::{Owner, Patience, play};
-pub use script::{Cut, Script, Step, WORDS, certificates, handshake, message, record};
+pub use script::{Cut, Script, Step, WORDS, certificates, endless, handshake, message, record};
 pub use siege::{Met, Siege, always};
 pub use vitals::Vitals;
 

@@ -29,21 +29,23 @@ pub struct Patience {
     pub end: Duration,
 }
 
-/// Plays a script to its end, or until the client has gone, and waits for the client's end.
-pub async fn play(script: &Script, owner: &Owner, tcp: TcpStream, patience: Patience) {
+/// Plays a script to its end, or until the client has gone, and waits for the client's end. Gives what
+/// it has said that a client may pass on: data under the right keys, after a Finished.
+pub async fn play(script: &Script, owner: &Owner, tcp: TcpStream, patience: Patience) -> Vec<u8> {
     // Each record leaves when it is said. A peer that is gone already shows with the first.
     let _ = tcp.set_nodelay(true);
     let mut player = Player::new(script, owner, tcp, patience);
     for step in &script.steps {
         match player.step(step).await {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return player.said,
             Err(_) => break,
         }
     }
     let mut rest = [0; 4096];
     let drained = async { while let Ok(1..) = player.tcp.read(&mut rest).await {} };
     let _ = tokio::time::timeout(patience.end, drained).await;
+    player.said
 }
 
 struct Player<'a> {
@@ -66,6 +68,8 @@ struct Player<'a> {
     writing: Option<Direction>,
     next: (Option<Direction>, Option<Direction>),
     heard: Heard,
+    finished: bool,
+    said: Vec<u8>,
 }
 
 /// What the client has said since it was last waited for.
@@ -97,6 +101,8 @@ impl<'a> Player<'a> {
             writing: None,
             next: (None, None),
             heard: Heard::default(),
+            finished: false,
+            said: Vec::new(),
         }
     }
 
@@ -126,6 +132,7 @@ impl<'a> Player<'a> {
             Step::Finished => {
                 let said = keys::verify_data(self.minor, &self.master, b"server finished", &self.transcript);
                 self.verified.1.clone_from(&said);
+                self.finished = self.writing.is_some();
                 self.say(message::FINISHED, &said).await
             }
             Step::Words => self.record(record::DATA, WORDS).await,
@@ -174,6 +181,9 @@ impl<'a> Player<'a> {
     }
 
     async fn record(&mut self, kind: u8, payload: &[u8]) -> io::Result<()> {
+        if kind == record::DATA && self.finished {
+            self.said.extend_from_slice(payload);
+        }
         let body = match &mut self.writing {
             Some(keys) => keys.seal(kind, payload),
             None => payload.to_vec(),

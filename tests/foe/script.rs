@@ -126,9 +126,10 @@ impl Script {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![self.minor];
         for step in &self.steps {
-            let (code, payload) = step.parts();
+            let (code, mut payload) = step.parts();
+            payload.truncate(usize::from(u16::MAX));
             bytes.push(code);
-            bytes.extend(u16::try_from(payload.len()).expect("a short step").to_be_bytes());
+            bytes.extend(u16::try_from(payload.len()).expect("truncated").to_be_bytes());
             bytes.extend(payload);
         }
         bytes
@@ -143,7 +144,7 @@ impl Script {
             steps.push(Step::from_parts(*code, payload.to_vec()));
             rest = next;
         }
-        Self { minor: 1 + first.wrapping_sub(1) % 3, steps, cut: None }
+        Self { minor: 1 + (first & 0x0f).wrapping_sub(1) % 3, steps, cut: None }
     }
 }
 
@@ -191,6 +192,12 @@ impl Step {
             _ => Self::Reset,
         }
     }
+}
+
+/// The same record for ever, in the clear, in large pieces: who reads never finds nothing to read.
+pub fn endless(minor: u8, kind: u8, payload: &[u8]) -> Step {
+    let length = u16::try_from(payload.len()).expect("a record").to_be_bytes();
+    Step::Spate([&[kind, 3, minor][..], &length, payload].concat())
 }
 
 /// A handshake message with its header.
