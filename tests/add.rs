@@ -322,3 +322,56 @@ fn a_signal_during_the_proof_takes_back_what_was_written() {
         assert_eq!(sandbox.tree(), before);
     }
 }
+
+#[test]
+fn target_that_demands_a_client_certificate_is_reached_with_pem_or_pfx_of_its_own_copy() {
+    let (sandbox, certificate, _) = legacy();
+    let (folder, authority) = (sandbox.material.path(), Authority::new(sandbox.material.path()));
+    let own = Leaf { name: "bridge", ..Leaf::default() }.issue(folder, Some(&authority));
+    let demands = ["-Verify", "2", "-verify_return_error", "-CAfile", authority.0.cert.to_str().unwrap()];
+    let target = SServer::start(&certificate, &[&["-tls1", "-cipher", "ALL:@SECLEVEL=0"], &demands[..]].concat());
+    let pfx = folder.join("bridge.pfx");
+    let mut export = Command::new("openssl");
+    export.args(["pkcs12", "-export", "-passout", "pass:Geheim 1", "-in"]).arg(&own.cert);
+    run_to_end(export.arg("-inkey").arg(&own.key).arg("-out").arg(&pfx)).succeeded();
+    let password = sandbox.put("password", "Geheim 1\n").display().to_string();
+    let (cert, key, pfx) = (own.cert.display().to_string(), own.key.display().to_string(), pfx.display().to_string());
+    for (name, flags) in [
+        ("pem", ["--auth-cert", &cert, "--auth-key", &key]),
+        ("pfx", ["--auth-pfx", &pfx, "--auth-pfx-password-file", &password]),
+    ] {
+        let port = here(free_port());
+        let words = ["add", name, &port, &target.address(), "--pin", &certificate.pin()];
+        sandbox.run(words.into_iter().chain(flags)).succeeded().says("proved: TLS 1.3 in, TLS 1.0 out");
+        let copy = sandbox.var().join("credential").join(name);
+        assert!(sandbox.text(name).contains(&format!("auth_cert = \"{}\"", copy.join("cert.pem").display())));
+        let before = sandbox.tree();
+        sandbox.run(["set", name, "auth_cert=", "auth_key="]).succeeded();
+        sandbox.run(["set", name, &format!("auth_cert={cert}"), &format!("auth_key={key}")]).succeeded();
+        sandbox.run(["run", "--check", name]).succeeded();
+        assert_eq!(sandbox.tree().files().len(), before.files().len());
+        sandbox.run(["remove", name]).succeeded();
+        assert!(!copy.exists());
+    }
+}
+
+#[test]
+fn failed_add_leaves_no_copy_of_a_client_certificate() {
+    let (sandbox, certificate, target) = legacy();
+    let own = Certificate::self_signed(sandbox.material.path(), "bridge");
+    let other = Leaf { name: "other", bits: 1024, ..Leaf::default() }.issue(sandbox.material.path(), None);
+    let before = sandbox.tree();
+    let port = here(free_port());
+    let words = |key: &str| {
+        let words =
+            ["add", "exch1", &port, &target.address(), "--auth-cert", own.cert.to_str().unwrap(), "--auth-key", key];
+        words.map(str::to_owned)
+    };
+    let refused = sandbox.run(words(other.key.to_str().unwrap())).exited(1);
+    assert!(refused.error().starts_with("auth_cert: ") && refused.error().contains("its key is not the one in"));
+    assert_eq!(sandbox.tree(), before);
+    // The target's certificate is not trusted, and nobody is there to be asked.
+    sandbox.run(words(own.key.to_str().unwrap())).exited(5);
+    assert_eq!(sandbox.tree(), before);
+    let _ = certificate;
+}

@@ -199,7 +199,13 @@ fn a_target_that_never_answers() {
     let sandbox = Sandbox::with_another();
     let before = sandbox.tree();
     let outcome = sandbox.run(["add", "x", &here(free_port()), &target, "--insecure"]);
-    is_refused(&outcome, 1, &format!("x: target {target}: TLS handshake: not finished within 10s"));
+    is_refused(
+        &outcome,
+        1,
+        &format!(
+            "x: target {target}: TLS handshake: not finished within 10s: no answer to our ClientHello; nor to 3 others\nhint: if the server is only slow: --outbound manual --handshake-timeout 60s; else: it may be no TLS port: name the server's HTTPS port, usually 443"
+        ),
+    );
     assert_eq!(sandbox.tree(), before);
 }
 
@@ -209,13 +215,15 @@ fn a_target_with_other_versions_or_ciphers() {
     let certificate = Certificate::self_signed(material.path(), "EXCH1");
     let old = SServer::tls1(&certificate);
     let words = ["add", "x", &here(free_port()), &old.address(), "--insecure"];
-    let error =
-        format!("x: target {}: TLS handshake: the server *TLS 1.2 *(openssl *)\nhint: --min-tls 1.0", old.address());
+    let error = format!(
+        "x: target {}: TLS handshake: the server speaks nothing newer than TLS 1.0, and min_tls is 1.2 (openssl *)\nhint: --min-tls 1.0",
+        old.address()
+    );
     refused(&[&words[..], &["--min-tls", "1.2"]].concat(), 1, &error);
 
-    let strict = SServer::start(&certificate, &["-tls1_2", "-cipher", "ECDHE-RSA-CHACHA20-POLY1305"]);
+    let strict = SServer::start(&certificate, &["-tls1_2", "-cipher", "ECDHE-ARIA256-GCM-SHA384"]);
     let words = ["add", "x", &here(free_port()), &strict.address(), "--insecure"];
-    let error = "x: target *: TLS handshake: the server refused what we offered (TLS 1.0 to 1.2, AES ciphers, dhe, 3des, rc4): no version, cipher or name in common (openssl *)";
+    let error = "x: target *: TLS handshake: the server refused what we offered (TLS 1.0 to 1.2, AES ciphers, dhe, 3des, rc4): no version, cipher or name in common (openssl *); tried TLS 1.2, 1.1, 1.0, with and without extensions, with AES, DHE, 3DES, RC4\nhint: if the server serves by name: --server-name NAME; else the cause stands in: the server's own log*";
     refused(&words, 1, error);
 }
 

@@ -9,10 +9,9 @@ use tokio::time::Instant;
 use super::failure::{Blame, Failure, Kind};
 use super::resolver::Resolver;
 use crate::config::Settings;
-use crate::config::values::duration_text;
 use crate::leg::{Ending, Leg};
 use crate::tls::certificate::Facts;
-use crate::tls::explain::Cure;
+use crate::tls::explain::{self, Explained};
 use crate::tls::outbound::{self, Connector, Failed, Outbound};
 use crate::tls::trust::{Refusal, Voucher};
 
@@ -109,64 +108,41 @@ impl Dialer {
         };
         dialed.map_err(|missed| match missed {
             Missed::Failed(failure) => *failure,
-            Missed::Resumption => self.failure("TLS handshake", "the server refuses to resume".to_owned(), None),
+            Missed::Resumption => self.failure("TLS handshake", explain::no_session()),
         })
     }
 
     /// One TCP connection and its handshake.
     async fn attempt(&self) -> Result<Dialed, Missed> {
-        let deadlines = &self.settings.deadlines;
         let began = Instant::now();
-        let socket = self.resolver.connect(&self.settings.target, deadlines.connect).await?;
+        let socket = self.resolver.connect(&self.settings.target, self.settings.deadlines.connect).await?;
         let tcp = began.elapsed();
         let began = Instant::now();
-        match tokio::time::timeout(deadlines.handshake, self.connector.connect(socket)).await {
-            Ok(Ok(leg)) => Ok(Dialed { leg, tcp, tls: began.elapsed(), voucher: self.connector.voucher() }),
-            Ok(Err(failed)) => Err(self.explain(failed)),
-            Err(_) => {
-                let cause = format!("not finished within {}", duration_text(deadlines.handshake));
-                Err(Failure { kind: Kind::Silent, ..self.failure("TLS handshake", cause, None) }.into())
-            }
+        match self.connector.connect(socket).await {
+            Ok(leg) => Ok(Dialed { leg, tcp, tls: began.elapsed(), voucher: self.connector.voucher() }),
+            Err(failed) => Err(self.explain(failed)),
         }
     }
 
     fn explain(&self, failed: Failed) -> Missed {
         let failure = match failed {
             Failed::Resumption => return Missed::Resumption,
-            Failed::Handshake(explained) => {
-                let kind = if explained.is_foreign { Kind::Foreign } else { Kind::Plain };
-                Failure { kind, ..self.failure("TLS handshake", explained.cause, explained.hint) }
-            }
+            Failed::Handshake(explained) => self.failure("TLS handshake", explained),
+            Failed::Silence(explained) => Failure { kind: Kind::Silent, ..self.failure("TLS handshake", explained) },
             Failed::Certificate(refusal) => self.refused(&refusal),
-            Failed::Ours(cause) => Failure { blame: Blame::Bridge, ..self.failure("TLS handshake", cause, None) },
+            Failed::Ours(cause) => self.failure("TLS handshake", Explained::ours(cause)),
         };
         failure.into()
     }
 
     fn refused(&self, refusal: &Refusal) -> Failure {
         let presented = refusal.leaf.as_deref().and_then(|leaf| Facts::of(leaf).ok());
-        let cure = match (refusal.fault, &self.name, &presented) {
-            (Some(fault), ..) => Cure::Set("accept", fault.word().to_owned()),
-            (None, Some(name), _) => Cure::Do(format!("look at it, and pin it if it is right: ewsbridge trust {name}")),
-            (None, None, Some(facts)) => {
-                let or = if refusal.unvouched { "; or give its authority: --ca FILE" } else { "" };
-                Cure::Do(format!("compare it, then --pin {}{or}", facts.fingerprint))
-            }
-            (None, None, None) => Cure::Do("give its authority: --ca FILE".to_owned()),
-        };
-        let failure = self.failure("certificate", refusal.cause.clone(), Some(cure));
-        Failure { presented: presented.map(Box::new), ..failure }
+        let explained = explain::certificate::explain(refusal, presented.as_ref(), &self.settings);
+        Failure { presented: presented.map(Box::new), ..self.failure("certificate", explained) }
     }
 
-    fn failure(&self, stage: &'static str, cause: String, cure: Option<Cure>) -> Failure {
-        Failure {
-            blame: Blame::Target,
-            side: format!("target {}", self.settings.target),
-            stage,
-            kind: Kind::Plain,
-            cause,
-            hint: cure.map(|cure| cure.text(self.name.as_deref())),
-            presented: None,
-        }
+    fn failure(&self, stage: &'static str, explained: Explained) -> Failure {
+        let side = format!("target {}", self.settings.target);
+        Failure { forwarder: self.name.clone(), ..Failure::of(explained, Blame::Target, side, stage) }
     }
 }

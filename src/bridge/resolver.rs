@@ -5,7 +5,6 @@
 //! each asker has its own deadline.
 
 use std::collections::HashMap;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,12 +13,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, timeout_at};
 
-use super::failure::{Blame, Failure, Kind};
+use super::failure::{Blame, Failure};
 use crate::config::values::{Host, Target};
-use crate::words;
+use crate::tls::explain::{Explained, way};
 
 /// What a look-up brought, once it is over.
-type Answer = Option<Result<Arc<[IpAddr]>, Refused>>;
+type Answer = Option<Result<Arc<[IpAddr]>, Explained>>;
 
 /// Looks names up, one look-up a name at a time. Clones share their look-ups.
 #[derive(Clone, Default)]
@@ -38,15 +37,15 @@ impl Resolver {
     ///
     /// # Cancel safety
     /// The look-up goes on for whoever else waits for it.
-    async fn addresses(&self, host: &Host) -> Result<Arc<[IpAddr]>, Refused> {
+    async fn addresses(&self, host: &Host) -> Result<Arc<[IpAddr]>, Explained> {
         let name = match host {
             Host::Address(address) => return Ok(Arc::from([*address])),
             Host::Name(name) => name,
         };
         let mut answer = self.join_or_start(name);
         let resolved = answer.wait_for(Option::is_some).await;
-        let resolved = resolved.map_err(|_| Refused::Ours("the look-up was abandoned".to_owned()))?;
-        resolved.clone().unwrap_or_else(|| Err(Refused::Ours("no answer".to_owned())))
+        let resolved = resolved.map_err(|_| Explained::ours("the look-up was abandoned"))?;
+        resolved.clone().unwrap_or_else(|| Err(Explained::ours("no answer")))
     }
 
     fn join_or_start(&self, name: &str) -> watch::Receiver<Answer> {
@@ -71,67 +70,37 @@ impl Resolver {
     /// # Errors
     /// [`Failure`] at stage `look-up` or `connect`, naming every address that was tried.
     pub async fn connect(&self, target: &Target, limit: Duration) -> Result<TcpStream, Failure> {
-        let failed = |stage, cause, hint: Option<&str>| Failure {
-            blame: Blame::Target,
-            side: format!("target {target}"),
-            stage,
-            kind: Kind::Plain,
-            cause,
-            hint: hint.map(str::to_owned),
-            presented: None,
-        };
         let deadline = Instant::now() + limit;
+        let addresses = self.look_up(target, limit).await?;
         let seconds = crate::config::values::duration_text(limit);
-        let addresses = timeout_at(deadline, self.addresses(&target.host)).await;
-        let addresses = addresses.map_err(|_| {
-            failed("look-up", format!("no answer within {seconds}"), Some("is the name server of this machine up?"))
-        })?;
-        let addresses = addresses.map_err(|refused| match refused {
-            Refused::Ours(cause) => Failure { blame: Blame::Bridge, ..failed("look-up", cause, None) },
-            Refused::Theirs(cause) => failed("look-up", cause, Some("is the name right?")),
-        })?;
-        let addresses: Vec<SocketAddr> = addresses.iter().map(|ip| SocketAddr::new(*ip, target.port)).collect();
-        match connect_any(&addresses, matches!(target.host, Host::Address(_)), deadline, &seconds).await {
-            Ok(connected) => Ok(connected),
-            Err(Refused::Ours(cause)) => Err(Failure { blame: Blame::Bridge, ..failed("connect", cause, None) }),
-            Err(Refused::Theirs(cause)) => Err(failed("connect", cause, None)),
-        }
+        let connected = connect_any(&addresses, matches!(target.host, Host::Address(_)), deadline, &seconds).await;
+        connected.map_err(|why| failed_at("connect", target, why))
+    }
+
+    /// Every address of the target, in the system's order of preference.
+    ///
+    /// # Errors
+    /// [`Failure`] at stage `look-up`.
+    pub async fn look_up(&self, target: &Target, limit: Duration) -> Result<Vec<SocketAddr>, Failure> {
+        let found = timeout_at(Instant::now() + limit, self.addresses(&target.host)).await;
+        let found = found.unwrap_or_else(|_| Err(way::look_up_silence(&crate::config::values::duration_text(limit))));
+        let found = found.map_err(|why| failed_at("look-up", target, why))?;
+        Ok(found.iter().map(|ip| SocketAddr::new(*ip, target.port)).collect())
     }
 }
 
-async fn look_up(name: &str) -> Result<Arc<[IpAddr]>, Refused> {
+fn failed_at(stage: &'static str, target: &Target, why: Explained) -> Failure {
+    Failure::of(why, Blame::Target, format!("target {target}"), stage)
+}
+
+async fn look_up(name: &str) -> Result<Arc<[IpAddr]>, Explained> {
     let mut found = Vec::new();
-    for address in tokio::net::lookup_host((name, 0)).await.map_err(|error| look_up_error(&error))? {
+    for address in tokio::net::lookup_host((name, 0)).await.map_err(|error| way::look_up(&error))? {
         if !found.contains(&address.ip()) {
             found.push(address.ip());
         }
     }
-    if found.is_empty() { Err(Refused::Theirs("the name has no address".to_owned())) } else { Ok(found.into()) }
-}
-
-/// The resolver's words without the standard library's preface. What has a number of the system's
-/// own is a shortage of this machine, out of descriptors say, and no answer about the name.
-fn look_up_error(error: &io::Error) -> Refused {
-    if error.raw_os_error().is_some() {
-        return Refused::Ours(words::of(error));
-    }
-    let text = error.to_string();
-    Refused::Theirs(words::lower(text.strip_prefix("failed to lookup address information: ").unwrap_or(&text)))
-}
-
-/// Why there is no address, or none that could be connected to.
-#[derive(Clone)]
-enum Refused {
-    /// The way to the target, or the target.
-    Theirs(String),
-    /// This machine is short of descriptors, ports or memory.
-    Ours(String),
-}
-
-/// Whether this machine is short of something, so that no other address would do better.
-fn is_ours(error: &io::Error) -> bool {
-    use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
-    error.raw_os_error().is_some_and(|code| [EMFILE, ENFILE, ENOBUFS, ENOMEM].contains(&code))
+    if found.is_empty() { Err(way::no_address()) } else { Ok(found.into()) }
 }
 
 /// Connects to whichever address answers first, each given a head start over the next.
@@ -142,10 +111,10 @@ async fn connect_any(
     by_address: bool,
     deadline: Instant,
     limit: &str,
-) -> Result<TcpStream, Refused> {
+) -> Result<TcpStream, Explained> {
     let mut waiting = addresses.iter();
     let mut attempts = JoinSet::new();
-    let mut failures: Vec<(SocketAddr, String)> = Vec::new();
+    let mut failures: Vec<(SocketAddr, Explained)> = Vec::new();
     loop {
         if let Some(address) = waiting.next().copied() {
             attempts.spawn(async move { (address, TcpStream::connect(address).await) });
@@ -153,28 +122,39 @@ async fn connect_any(
         let pause = if waiting.len() > 0 { deadline.min(Instant::now() + STAGGER) } else { deadline };
         match timeout_at(pause, attempts.join_next()).await {
             Ok(Some(Ok((_, Ok(connected))))) => return Ok(connected),
-            Ok(Some(Ok((_, Err(error))))) if is_ours(&error) => return Err(Refused::Ours(words::of(&error))),
-            Ok(Some(Ok((address, Err(error))))) => failures.push((address, words::of(&error))),
+            Ok(Some(Ok((address, Err(error))))) => {
+                let why = way::connect(&error, address.port());
+                // This machine is short of something: no other address would do better.
+                if why.is_ours {
+                    return Err(why);
+                }
+                failures.push((address, why));
+            }
             Ok(Some(Err(_))) => {}
-            Ok(None) if waiting.len() == 0 => return Err(Refused::Theirs(told(&failures, by_address))),
+            Ok(None) if waiting.len() == 0 => return Err(told(failures, by_address)),
             Ok(None) => {}
             Err(_) if Instant::now() < deadline => {}
             Err(_) => {
                 let silent = addresses.iter().filter(|address| !failures.iter().any(|(failed, _)| failed == *address));
-                let silent: Vec<_> = silent.map(|address| (*address, format!("no answer within {limit}"))).collect();
+                let silent: Vec<_> = silent.map(|address| (*address, way::connect_silence(limit))).collect();
                 failures.extend(silent);
-                return Err(Refused::Theirs(told(&failures, by_address)));
+                return Err(told(failures, by_address));
             }
         }
     }
 }
 
-fn told(failures: &[(SocketAddr, String)], by_address: bool) -> String {
-    match failures {
-        // The target's own words name the address where it was given as one.
-        [(_, cause)] if by_address => cause.clone(),
-        _ => {
-            failures.iter().map(|(address, cause)| format!("{}: {cause}", address.ip())).collect::<Vec<_>>().join("; ")
-        }
+/// All that was tried, as one failure.
+fn told(mut failures: Vec<(SocketAddr, Explained)>, by_address: bool) -> Explained {
+    // The target's own words name the address where it was given as one.
+    if by_address && failures.len() == 1 {
+        return failures.swap_remove(0).1;
+    }
+    let causes = failures.iter().map(|(address, why)| format!("{}: {}", address.ip(), why.cause));
+    let cause = causes.collect::<Vec<_>>().join("; ");
+    // The first is the one that failed first, and most often the one that the system prefers.
+    match failures.into_iter().next() {
+        Some((_, first)) => Explained { cause, ..first },
+        None => Explained::ours("no address was tried"),
     }
 }

@@ -11,7 +11,8 @@ use super::Forwarder;
 use super::failure::{Blame, Failure, Kind};
 use super::relay::{self, End, Outcome, Patience, Side};
 use crate::config::values::duration_text;
-use crate::tls::inbound::{self, Alert, Answered, Inbound};
+use crate::tls::explain::{self, Explained};
+use crate::tls::inbound::{self, Answered, Inbound};
 use crate::tls::outbound::Outbound;
 
 /// Serves one client until both sides have ended, and logs how it went.
@@ -27,15 +28,14 @@ async fn lead(forwarder: &Forwarder, tcp: TcpStream, client: SocketAddr, began: 
     let answered = hello(forwarder, tcp, client).await?;
     let reached = tokio::select! {
         reached = forwarder.dialer.dial() => reached,
-        () = answered.client_left() => return Err(client_failure(client, "TLS handshake", "left while the target was dialled".to_owned(), None)),
+        () = answered.client_left() => return Err(client_failure(forwarder, client, "TLS handshake", explain::client::left("while the target was dialled"))),
     };
     let target = match reached {
         Ok(dialed) => dialed.leg,
         Err(failure) => {
             // The log tells first: a client may take its time to read the alert.
             log_failure(forwarder, client, &failure);
-            let alert = if failure.blame == Blame::Bridge { Alert::InternalError } else { Alert::HandshakeFailure };
-            answered.refuse(alert).await;
+            answered.refuse(failure.alert()).await;
             return Ok(());
         }
     };
@@ -50,9 +50,9 @@ async fn hello(forwarder: &Forwarder, tcp: TcpStream, client: SocketAddr) -> Res
     let hello = async { forwarder.listener.hello(tcp, &forwarder.settings.keepalive).await?.answer().await };
     match timeout(limit, hello).await {
         Ok(Ok(answered)) => Ok(answered),
-        Ok(Err(error)) => Err(inbound_failure(client, "ClientHello", &error)),
+        Ok(Err(error)) => Err(inbound_failure(forwarder, client, "ClientHello", &error)),
         Err(_) => {
-            Err(client_failure(client, "ClientHello", format!("not complete within {}", duration_text(limit)), None))
+            Err(client_failure(forwarder, client, "ClientHello", explain::client::silence(&duration_text(limit))))
         }
     }
 }
@@ -62,9 +62,9 @@ async fn finish(forwarder: &Forwarder, answered: Answered, client: SocketAddr) -
     let limit = forwarder.settings.deadlines.handshake;
     match timeout(limit, answered.finish()).await {
         Ok(Ok(inbound)) => Ok(inbound),
-        Ok(Err(error)) => Err(inbound_failure(client, "TLS handshake", &error)),
+        Ok(Err(error)) => Err(inbound_failure(forwarder, client, "TLS handshake", &error)),
         Err(_) => {
-            Err(client_failure(client, "TLS handshake", format!("not finished within {}", duration_text(limit)), None))
+            Err(client_failure(forwarder, client, "TLS handshake", explain::client::silence(&duration_text(limit))))
         }
     }
 }
@@ -133,32 +133,25 @@ fn log_outcome(
     );
 }
 
-fn client_failure(client: SocketAddr, stage: &'static str, cause: String, hint: Option<String>) -> Failure {
-    Failure {
-        blame: Blame::Client,
-        side: format!("client {client}"),
-        stage,
-        kind: Kind::Plain,
-        cause,
-        hint,
-        presented: None,
-    }
+fn client_failure(forwarder: &Forwarder, client: SocketAddr, stage: &'static str, why: Explained) -> Failure {
+    let name = forwarder.is_on_disk().then(|| forwarder.name.clone());
+    Failure { forwarder: name, ..Failure::of(why, Blame::Client, format!("client {client}"), stage) }
 }
 
-fn inbound_failure(client: SocketAddr, stage: &'static str, error: &inbound::Error) -> Failure {
-    let (cause, hint) = inbound::explain(error);
-    client_failure(client, stage, cause, hint)
+fn inbound_failure(forwarder: &Forwarder, client: SocketAddr, stage: &'static str, error: &inbound::Error) -> Failure {
+    client_failure(forwarder, client, stage, explain::client::explain(error, &forwarder.settings))
 }
 
 /// The target's faults are warnings and ours errors. A client's are for the curious, scanners being
 /// what they are, unless it is one that an admin can help: then there is a hint.
 fn log_failure(forwarder: &Forwarder, client: SocketAddr, failure: &Failure) {
     let name = &forwarder.name;
-    let hint = failure.hint.as_deref().unwrap_or_default();
-    match (failure.blame, &failure.hint) {
-        (Blame::Bridge, _) => tracing::error!(forwarder = %name, %client, "{failure}"),
-        (Blame::Target, None) => tracing::warn!(forwarder = %name, %client, "{failure}"),
-        (Blame::Client, None) => tracing::debug!(forwarder = %name, "{failure}"),
-        (Blame::Target | Blame::Client, Some(_)) => tracing::warn!(forwarder = %name, %client, hint, "{failure}"),
+    let hint = failure.hint();
+    let hint = hint.as_deref();
+    match (failure.blame, failure.kind) {
+        (Blame::Bridge, _) => tracing::error!(forwarder = %name, %client, hint, "{failure}"),
+        (Blame::Client, Kind::Foreign) => tracing::debug!(forwarder = %name, hint, "{failure}"),
+        (Blame::Client, _) if hint.is_none() => tracing::debug!(forwarder = %name, "{failure}"),
+        (Blame::Target | Blame::Client, _) => tracing::warn!(forwarder = %name, %client, hint, "{failure}"),
     }
 }

@@ -27,6 +27,7 @@ use crate::config::settings::Trust;
 use crate::config::values::Listen;
 use crate::config::{Draft, Name, Places, Settings, store};
 use crate::service::{self, units};
+use crate::tls::explain::Cure;
 use crate::tls::trust::Voucher;
 
 /// Probe the target, make a certificate, start the forwarder, prove the path.
@@ -174,6 +175,7 @@ impl Add {
             allowed: &settings.allow_weak,
             can_ask: talk::can_ask(self.no_input),
             name: name.as_str(),
+            has_file: false,
             command: &command,
         };
         let found = outbound::find(&settings, permission).await?;
@@ -197,8 +199,10 @@ impl Add {
                 hint.push_str(&format!("\n  {typed} --ca FILE"));
             }
             // A fault that can be accepted is hinted at as the flag that accepts it.
-            let fault = failure.hint.as_ref().filter(|cure| cure.starts_with("--accept "));
-            hint.extend(fault.map(|accept| format!("\n  {typed} {accept}")));
+            if let Some(accept) = failure.cure.as_ref().and_then(Cure::acceptance) {
+                let without = talk::typed_without(&["--accept"]);
+                hint.push_str(&format!("\n  {without} {}", accept.text(None)));
+            }
             return Err(Failed::with(code::UNDECIDED, told(name, failure).message()).hint(hint));
         }
         eprintln!("Compare before you trust. In the Exchange Management Shell:");
@@ -339,7 +343,7 @@ async fn dial(draft: &Draft) -> Result<Result<Dialed, Failure>, Failed> {
 }
 
 fn told(name: &Name, failure: &Failure) -> Failed {
-    Failed::new(format!("{name}: {failure}")).maybe_hint(failure.hint.as_ref())
+    Failed::new(format!("{name}: {failure}")).maybe_hint(failure.hint())
 }
 
 /// Whether pinning is still open: nothing but this system's authorities was named.

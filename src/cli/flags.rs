@@ -90,6 +90,12 @@ pub(super) struct TargetFlags {
         default_missing_value = "no-rfc5746,dhe,3des,rc4"
     )]
     pub allow_weak: Vec<String>,
+    /// Time for look-up and TCP connection to the target
+    #[arg(long, value_name = "TIME", help_heading = "Deadlines")]
+    connect_timeout: Option<String>,
+    /// Time for each TLS handshake
+    #[arg(long, value_name = "TIME", help_heading = "Deadlines")]
+    handshake_timeout: Option<String>,
 }
 
 impl TargetFlags {
@@ -124,6 +130,8 @@ impl TargetFlags {
         }
         draft.set_some("auth_cert", self.auth_cert.as_deref().map(absolute));
         draft.set_some("auth_key", self.auth_key.as_deref().map(absolute));
+        draft.set_some("connect_timeout", self.connect_timeout.clone());
+        draft.set_some("handshake_timeout", self.handshake_timeout.clone());
     }
 }
 

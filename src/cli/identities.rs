@@ -10,7 +10,7 @@ use super::flags::Pfx;
 use crate::bridge::forwarder;
 use crate::config::{Name, Places, Settings, store};
 use crate::tls::certificate::{self, Facts};
-use crate::tls::{identity, pfx};
+use crate::tls::{credential, identity, pfx};
 
 /// A certificate put in place.
 pub(super) struct Made {
@@ -89,12 +89,10 @@ pub(super) fn adopt_credential(
         // What lies there already is its own copy.
         Credential::Pair(cert, key) if cert.starts_with(&folder) && key.starts_with(&folder) => {}
         Credential::Pair(cert, key) => {
-            identity::adopt(places, &folder, cert, key, group)
-                .map_err(|error| Failed::new(format!("auth_cert: {error}")).maybe_hint(error.hint()))?;
+            credential::adopt(places, &folder, cert, key, group).map_err(shown)?;
         }
         Credential::Pfx(file) => {
-            let contents = opened(&file)?;
-            identity::install(places, &folder, &contents.chain_pem, &contents.key_pem, group).map_err(own)?;
+            credential::install(places, &folder, &opened(&file)?, group).map_err(shown)?;
         }
     }
     Ok([("auth_cert", folder.join("cert.pem")), ("auth_key", folder.join("key.pem"))])
@@ -161,6 +159,15 @@ fn names(settings: &Settings) -> Vec<String> {
         }
     }
     names
+}
+
+/// What is wrong with the certificate for a target that asks for one.
+fn shown(error: credential::Error) -> Failed {
+    let hint = match &error {
+        credential::Error::Pair(error) => error.hint(),
+        credential::Error::Refused { .. } => None,
+    };
+    Failed::new(error).maybe_hint(hint)
 }
 
 fn own(error: identity::Error) -> Failed {

@@ -33,6 +33,8 @@ pub(super) struct Permission<'a> {
     pub can_ask: bool,
     /// Names the forwarder in messages.
     pub name: &'a str,
+    /// Whether it has a file, so that hints can name commands.
+    pub has_file: bool,
     /// The command that allows what is named.
     pub command: &'a dyn Fn(&str) -> String,
 }
@@ -44,9 +46,9 @@ pub(super) struct Permission<'a> {
 pub(super) async fn find(settings: &Settings, permission: Permission<'_>) -> Result<Found, Failed> {
     let found = auto::search(settings, &Resolver::default()).await.map_err(|error| match error {
         auto::Error::Settings(error) => Failed::from(forwarder::Error::from(error)).typed(),
-        auto::Error::Target(failure) => {
-            // A search that failed is no reason to search.
-            let hint = failure.hint.clone().filter(|hint| !hint.contains("outbound"));
+        auto::Error::Target(mut failure) => {
+            failure.forwarder = permission.has_file.then(|| permission.name.to_owned());
+            let hint = failure.hint_after_search();
             Failed::new(format!("{}: {failure}", permission.name)).maybe_hint(hint)
         }
     })?;

@@ -58,17 +58,21 @@ struct Direct {
     /// Its private key (PEM)
     #[arg(long, value_name = "FILE", requires = "cert", help_heading = "Without a file")]
     key: Option<PathBuf>,
+    /// One more name or address for the certificate made for this run (repeatable)
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        requires = "listen",
+        conflicts_with = "cert",
+        help_heading = "Without a file"
+    )]
+    san: Vec<String>,
     #[command(flatten)]
     outbound: TargetFlags,
     /// Time for a whole ClientHello
     #[arg(long, value_name = "TIME", help_heading = "Deadlines")]
     hello_timeout: Option<String>,
-    /// Time for look-up and TCP connection to the target
-    #[arg(long, value_name = "TIME", help_heading = "Deadlines")]
-    connect_timeout: Option<String>,
-    /// Time for each TLS handshake
-    #[arg(long, value_name = "TIME", help_heading = "Deadlines")]
-    handshake_timeout: Option<String>,
     /// Silence after one side has ended
     #[arg(long, value_name = "TIME", help_heading = "Deadlines")]
     half_close_timeout: Option<String>,
@@ -134,10 +138,9 @@ impl Direct {
         let mut draft = Draft::default();
         draft.set_some("listen", self.listen.clone());
         draft.set_some("target", self.target.clone());
+        draft.set_list("san", &self.san);
         self.outbound.write(&mut draft);
         draft.set_some("hello_timeout", self.hello_timeout.clone());
-        draft.set_some("connect_timeout", self.connect_timeout.clone());
-        draft.set_some("handshake_timeout", self.handshake_timeout.clone());
         draft.set_some("half_close_timeout", self.half_close_timeout.clone());
         draft.set_some("idle_timeout", self.idle_timeout.clone());
         draft.set_some("drain_timeout", self.drain_timeout.clone());
@@ -153,8 +156,9 @@ impl Direct {
         let (pair, authority) = match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => (identity::read_pair(cert, key).map_err(forwarder::Error::from)?, None),
             _ => {
-                let made = identity::for_this_run(&identity::machine_names(), time::OffsetDateTime::now_utc())
-                    .map_err(forwarder::Error::from)?;
+                let names = [identity::machine_names(), settings.san.clone()].concat();
+                let made =
+                    identity::for_this_run(&names, time::OffsetDateTime::now_utc()).map_err(forwarder::Error::from)?;
                 (made.pair, Some(made.authority_pem))
             }
         };
@@ -175,8 +179,13 @@ fn find_outbound(draft: &mut Draft) -> Result<(), Failed> {
     }
     let settings = draft.settings()?;
     let command = |words: &str| format!("--allow-weak={words}");
-    let permission =
-        outbound::Permission { allowed: &settings.allow_weak, can_ask: false, name: "run", command: &command };
+    let permission = outbound::Permission {
+        allowed: &settings.allow_weak,
+        can_ask: false,
+        name: "run",
+        has_file: false,
+        command: &command,
+    };
     let found = super::block_on(outbound::find(&settings, permission))?;
     tracing::info!(forwarder = "run", "{}", outbound::summary(&found));
     outbound::write(&found, draft);

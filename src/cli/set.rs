@@ -94,8 +94,13 @@ impl Set {
         let settings = file::parse(text, Some(path))?;
         let allowed = if self.allow_weak { &Weak::ALL[..] } else { &settings.allow_weak };
         let command = |_: &str| format!("ewsbridge set {name} outbound=auto --allow-weak");
-        let permission =
-            outbound::Permission { allowed, can_ask: talk::can_ask(false), name: name.as_str(), command: &command };
+        let permission = outbound::Permission {
+            allowed,
+            can_ask: talk::can_ask(false),
+            name: name.as_str(),
+            has_file: true,
+            command: &command,
+        };
         let found = super::block_on(outbound::find(&settings, permission))?;
         step(Word::Ok, outbound::summary(&found));
         Ok(edited(text, path, outbound::entries(&found))?)

@@ -179,6 +179,7 @@ impl Settings {
         if !extensions && min_tls > Version::Tls1_1 {
             reader.problem("extensions", "TLS 1.2 can't do without; min_tls must be 1.1 or 1.0".to_owned());
         }
+        check_level(reader, security_level, max_tls, extensions);
         let empty_fragments = reader.boolean("empty_fragments").unwrap_or(true);
         let mut allow_weak: Vec<Weak> = reader.list("allow_weak", str::parse);
         allow_weak.sort();
@@ -264,6 +265,15 @@ fn read_versions(reader: &mut Reader<'_>) -> (Version, Version) {
         reader.problem("min_tls", format!("{min} is above max_tls, {max}"));
     }
     (min, max)
+}
+
+/// Above level 0 OpenSSL offers nothing older than TLS 1.2 (3.2 and later), so a cap below would leave nothing.
+fn check_level(reader: &mut Reader<'_>, level: u32, max: Version, extensions: bool) {
+    if level == 0 || (max > Version::Tls1_1 && extensions) {
+        return;
+    }
+    let cap = if extensions { format!("max_tls is {max}") } else { "extensions is false".to_owned() };
+    reader.problem("security_level", format!("{level} needs TLS 1.2, and {cap}; security_level must be 0"));
 }
 
 fn outbound_version(text: &str) -> Result<Version, BadValue> {

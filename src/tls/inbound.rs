@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{Accepted, AcceptedAlert, Acceptor, ServerConfig, ServerConnection};
-use rustls::{AlertDescription, SupportedProtocolVersion, version};
+use rustls::{SupportedProtocolVersion, version};
 use tokio::io::Interest;
 
 use super::identity::Pair;
@@ -56,6 +56,9 @@ pub enum Error {
     /// The client speaks nothing newer than TLS 1.1.
     #[error("the client speaks nothing newer than TLS 1.1")]
     TooOld,
+    /// The client speaks HTTP without TLS.
+    #[error("the client speaks plain HTTP")]
+    PlainHttp,
     /// The client's TLS is not acceptable, or it gave up: rustls' words.
     #[error("{0}")]
     Tls(#[from] rustls::Error),
@@ -152,7 +155,17 @@ async fn turned_away(mut socket: Socket, error: rustls::Error, mut alert: Accept
         alert.write_all(&mut socket)
     };
     linger(&mut socket).await;
-    if is_too_old { Error::TooOld } else { Error::Tls(error) }
+    match socket.first_bytes() {
+        _ if is_too_old => Error::TooOld,
+        first if is_http(first) => Error::PlainHttp,
+        _ => Error::Tls(error),
+    }
+}
+
+/// Whether it begins as a request of HTTP does: a method in capitals, then a space (RFC 9112 §3).
+fn is_http(first: &[u8]) -> bool {
+    let method = first.iter().take_while(|byte| byte.is_ascii_uppercase()).count();
+    method > 0 && first.get(method) == Some(&b' ')
 }
 
 impl Template {
@@ -403,17 +416,4 @@ pub(super) fn is_reset(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe
     )
-}
-
-/// What a client's refusal or nonsense means to an admin. Without a hint it is a scanner's business.
-pub fn explain(error: &Error) -> (String, Option<String>) {
-    let hint = match error {
-        Error::TooOld | Error::Tls(rustls::Error::PeerIncompatible(_)) => "the client must speak TLS 1.2 or newer",
-        Error::Tls(rustls::Error::AlertReceived(
-            AlertDescription::UnknownCA | AlertDescription::BadCertificate | AlertDescription::CertificateUnknown,
-        )) => "the client does not trust our certificate: give it the text of  ewsbridge cert show",
-        Error::Tls(rustls::Error::InvalidMessage(_)) => return (format!("not TLS: {error}"), None),
-        _ => return (error.to_string(), None),
-    };
-    (error.to_string(), Some(hint.to_owned()))
 }

@@ -5,6 +5,7 @@
 pub mod certificate;
 pub mod credential;
 pub mod explain;
+pub mod faults;
 pub mod identity;
 pub mod inbound;
 pub mod library;
@@ -12,5 +13,6 @@ pub mod offer;
 pub mod outbound;
 pub mod pfx;
 pub mod reference;
+pub mod scan;
 mod sessions;
 pub mod trust;

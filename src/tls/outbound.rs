@@ -8,11 +8,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use openssl::error::ErrorStack;
-use openssl::ssl::{self, ErrorCode, Ssl, SslContext, SslStream, SslVersion};
+use openssl::ssl::{self, ErrorCode, ShutdownState, Ssl, SslContext, SslRef, SslStream, SslVersion};
 use openssl::x509::X509;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::explain::{self, Explained, Seen};
 use super::inbound::is_reset;
@@ -22,6 +24,7 @@ use super::trust::{Judge, Refusal, Voucher};
 use super::{credential, offer};
 use crate::config::Settings;
 use crate::config::settings::{Keepalive, Trust};
+use crate::config::values::duration_text;
 use crate::leg::socket::Socket;
 use crate::leg::{Ending, Fill, Leg};
 
@@ -81,23 +84,24 @@ impl Connector {
         }
         let verdict = self.judge.attach(&mut ssl).map_err(|error| Failed::ours(error.to_string()))?;
         let address = socket.tcp().peer_addr().ok();
-        let resumed = address.and_then(|address| self.resume(&mut ssl, address));
+        let resuming = address.and_then(|address| self.resume(&mut ssl, address));
         let stream = SslStream::new(ssl, socket).map_err(Failed::openssl)?;
-        let mut leg = Outbound { stream, ended: None };
-        let shaken = std::future::poll_fn(|cx| leg.drive(cx, SslStream::do_handshake)).await;
-        if let Err(error) = shaken {
-            if let Some(refusal) = verdict.get() {
-                return Err(Failed::Certificate(Box::new(refusal.clone())));
-            }
-            if resumed.is_some() {
+        let mut leg = Outbound { stream, ended: None, early: Early::default(), is_writing: false };
+        let limit = self.settings.deadlines.handshake;
+        let shaken = leg.shake(if resuming.is_some() { RESUMPTION.min(limit / 2) } else { limit }).await;
+        if let Some(refusal) = verdict.get().cloned() {
+            return Err(Failed::Certificate(Box::new(refusal)));
+        }
+        let since = match (shaken, resuming) {
+            (Ok(()), resuming) => resuming,
+            (Err(_), Some((resuming, _))) => {
+                resuming.failed();
                 return Err(Failed::Resumption);
             }
-            let seen =
-                Seen { first: leg.stream.get_ref().first_bytes(), asked: credential::was_asked_for(leg.stream.ssl()) };
-            return Err(Failed::Handshake(explain::outbound(&error, &seen, &self.settings)));
-        }
+            (Err(error), None) => return Err(self.explain(error, &leg)),
+        };
         self.judge.confirm(leg.certificate().as_deref()).map_err(|refusal| Failed::Certificate(Box::new(refusal)))?;
-        let since = resumed.map(|(resuming, since)| {
+        let since = since.map(|(resuming, since)| {
             resuming.succeeded();
             since
         });
@@ -105,6 +109,18 @@ impl Connector {
             self.keep(&leg, address, since);
         }
         Ok(leg)
+    }
+
+    /// `None`: the deadline passed.
+    fn explain(&self, error: Option<ssl::Error>, leg: &Outbound) -> Failed {
+        let seen = Seen::of(leg.stream.ssl(), leg.stream.get_ref().first_bytes());
+        match error {
+            Some(error) => Failed::Handshake(explain::outbound(&error, &seen, &self.settings)),
+            None => {
+                let limit = duration_text(self.settings.deadlines.handshake);
+                Failed::Silence(explain::silence(&limit, &seen, &self.settings))
+            }
+        }
     }
 
     /// Offers a session that is kept for this address, if its certificate would still be accepted.
@@ -135,6 +151,10 @@ impl Connector {
     }
 }
 
+/// How long a handshake may take that resumes a session, or half of the deadline if that is less: some servers hang at a longer ClientHello,
+/// and a handshake in full must still have its time.
+const RESUMPTION: Duration = Duration::from_secs(5);
+
 /// Why there is no TLS to the target.
 #[derive(Debug)]
 pub enum Failed {
@@ -142,6 +162,8 @@ pub enum Failed {
     Certificate(Box<Refusal>),
     /// The handshake failed.
     Handshake(Explained),
+    /// It did not end within its deadline.
+    Silence(Explained),
     /// It failed while a session was to be resumed, which is forgotten now: a handshake in full may
     /// still succeed.
     Resumption,
@@ -167,6 +189,10 @@ impl Failed {
 pub struct Outbound {
     stream: SslStream<Socket>,
     ended: Option<Ending>,
+    /// What came while a new handshake kept a write waiting.
+    early: Early,
+    /// A write has begun and is to be repeated.
+    is_writing: bool,
 }
 
 impl Outbound {
@@ -198,6 +224,12 @@ impl Outbound {
     /// The certificate that the target showed.
     pub fn certificate(&self) -> Option<X509> {
         self.stream.ssl().peer_certificate()
+    }
+
+    /// Leads the handshake to its end; `Err(None)`: it took longer than `limit`.
+    async fn shake(&mut self, limit: Duration) -> Result<(), Option<ssl::Error>> {
+        let shaken = std::future::poll_fn(|cx| self.drive(cx, SslStream::do_handshake));
+        timeout(limit, shaken).await.map_err(|_| None)?.map_err(Some)
     }
 
     /// Repeats one OpenSSL operation until it is done, waiting for whatever it wants.
@@ -233,14 +265,8 @@ impl Outbound {
         self.ended = Some(how);
         Fill::Ended(how)
     }
-}
 
-/// How often one operation goes on before other tasks get their turn: a peer that drips records
-/// would otherwise keep a thread.
-const ATTEMPTS: usize = 64;
-
-impl Leg for Outbound {
-    fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<Fill>> {
+    fn read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<Fill>> {
         if let Some(how) = self.ended {
             return Poll::Ready(Ok(Fill::Ended(how)));
         }
@@ -259,8 +285,100 @@ impl Leg for Outbound {
         })
     }
 
+    /// Lets a new handshake that the server has asked for come to its end.
+    ///
+    /// Until it does, the server's bytes still arrive, and OpenSSL takes them for a violation of the
+    /// protocol unless it meets them in a read (measured: alert 10, and the connection lost). So no
+    /// write goes on meanwhile; what is read is kept for [`Leg::poll_fill`]. When [`EARLY`] bytes are
+    /// kept, it waits for that to be called, by the task that polls both.
+    fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A record that has begun to leave comes first; OpenSSL begins no handshake before its end.
+        while !self.is_writing && is_renegotiating(self.stream.ssl()) {
+            if self.early.is_full() {
+                return Poll::Pending;
+            }
+            let mut piece = [0; 4096];
+            match self.read(cx, &mut piece) {
+                Poll::Ready(Ok(Fill::Bytes(count))) => self.early.put(&piece[..count]),
+                Poll::Ready(Ok(Fill::Ended(_))) => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                // The handshake may have ended behind the last byte.
+                Poll::Pending if is_renegotiating(self.stream.ssl()) => return Poll::Pending,
+                Poll::Pending => break,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Bytes that were read before they were asked for, in order.
+#[derive(Default)]
+struct Early {
+    bytes: Vec<u8>,
+    given: usize,
+}
+
+/// As much as a server may send between its wish for a handshake and our hello, within what TCP holds
+/// in flight on an ordinary network.
+const EARLY: usize = 1 << 20;
+
+impl Early {
+    fn is_full(&self) -> bool {
+        self.bytes.len() - self.given >= EARLY
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Gives back the next bytes, if there are any; memory goes with the last.
+    fn take(&mut self, buffer: &mut [u8]) -> usize {
+        let left = &self.bytes[self.given..];
+        let count = left.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&left[..count]);
+        self.given += count;
+        if self.given == self.bytes.len() {
+            *self = Self::default();
+        }
+        count
+    }
+}
+
+/// Whether a handshake is under way, or asked for, on a connection that had its first.
+#[allow(unsafe_code)]
+fn is_renegotiating(ssl: &SslRef) -> bool {
+    use foreign_types::ForeignTypeRef;
+    unsafe extern "C" {
+        fn SSL_renegotiate_pending(ssl: *const openssl_sys::SSL) -> std::ffi::c_int;
+    }
+    // SAFETY: the connection is alive, and the call only looks at it.
+    !ssl.is_init_finished() || unsafe { SSL_renegotiate_pending(ssl.as_ptr()) } != 0
+}
+
+/// How often one operation goes on before other tasks get their turn: a peer that drips records
+/// would otherwise keep a thread.
+const ATTEMPTS: usize = 64;
+
+impl Leg for Outbound {
+    fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<Fill>> {
+        let early = self.early.take(buffer);
+        if early > 0 {
+            return Poll::Ready(Ok(Fill::Bytes(early)));
+        }
+        let was_renegotiating = is_renegotiating(self.stream.ssl());
+        let filled = self.read(cx, buffer);
+        if was_renegotiating && filled.is_pending() && !is_renegotiating(self.stream.ssl()) {
+            // A write that waited for this end has seen no event of its own.
+            cx.waker().wake_by_ref();
+        }
+        filled
+    }
+
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.drive(cx, |stream| stream.ssl_write(bytes)).map_err(as_io)
+        ready!(self.poll_settled(cx))?;
+        let written = self.drive(cx, |stream| stream.ssl_write(bytes)).map_err(as_io);
+        self.is_writing = written.is_pending();
+        written
     }
 
     fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -273,11 +391,14 @@ impl Leg for Outbound {
             Ending::Reset => Poll::Ready(self.stream.get_mut().abort()),
             Ending::Fin => Poll::Ready(self.stream.get_ref().finish()),
             // No FIN yet: IIS takes it for a client that has gone. It follows when the target has ended.
-            Ending::CloseNotify => match ready!(self.drive(cx, SslStream::shutdown)) {
-                Ok(_) => Poll::Ready(Ok(())),
-                Err(error) if error.code() == ErrorCode::ZERO_RETURN => Poll::Ready(Ok(())),
-                Err(error) => Poll::Ready(Err(as_io(error))),
-            },
+            Ending::CloseNotify => {
+                ready!(self.poll_settled(cx))?;
+                match ready!(self.drive(cx, SslStream::shutdown)) {
+                    Ok(_) => Poll::Ready(Ok(())),
+                    Err(error) if error.code() == ErrorCode::ZERO_RETURN => Poll::Ready(Ok(())),
+                    Err(error) => Poll::Ready(Err(as_io(error))),
+                }
+            }
         }
     }
 
@@ -287,6 +408,14 @@ impl Leg for Outbound {
 
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.stream.get_mut().poll_linger(cx)
+    }
+}
+
+impl Drop for Outbound {
+    fn drop(&mut self) {
+        // OpenSSL takes a session whose connection ended without close_notify for spoilt, by a rule of
+        // TLS 1.0 that TLS 1.1 dropped (RFC 4346 §7.2.1), and many old servers end so.
+        self.stream.set_shutdown(ShutdownState::SENT | ShutdownState::RECEIVED);
     }
 }
 

@@ -8,7 +8,8 @@
 //!
 //! Invariants: a session is kept only once its certificate was accepted, for at most [`LIFETIME`]
 //! after *that* handshake, however often it was resumed; before each use its certificate is judged
-//! again; a handshake that fails while resuming takes its session with it.
+//! again; a handshake that fails while resuming takes its session with it, and that address is not
+//! asked to resume again for as long: an old server may choke on the longer ClientHello each time.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -25,7 +26,24 @@ const ADDRESSES: usize = 64;
 
 /// The sessions of one connector.
 #[derive(Default)]
-pub(super) struct Sessions(Mutex<HashMap<SocketAddr, Kept>>);
+pub(super) struct Sessions(Mutex<HashMap<SocketAddr, Entry>>);
+
+/// What is known of an address.
+enum Entry {
+    /// It can be asked to resume this.
+    Session(Kept),
+    /// A handshake failed because it was asked; since then it is not.
+    Refused(Moment),
+}
+
+impl Entry {
+    fn since(&self) -> Moment {
+        match self {
+            Self::Session(kept) => kept.since,
+            Self::Refused(since) => *since,
+        }
+    }
+}
 
 /// A session and what its use depends on.
 #[derive(Clone)]
@@ -64,58 +82,75 @@ impl Sessions {
     }
 
     fn find_at(&self, address: SocketAddr, now: &Moment) -> Option<Kept> {
-        let mut kept = self.kept();
-        let found = kept.get(&address)?;
-        if found.since.is_within(LIFETIME, now) {
-            return Some(found.clone());
+        let mut entries = self.entries();
+        match entries.get(&address)? {
+            entry if !entry.since().is_within(LIFETIME, now) => {
+                entries.remove(&address);
+                None
+            }
+            Entry::Session(kept) => Some(kept.clone()),
+            Entry::Refused(_) => None,
         }
-        kept.remove(&address);
-        None
     }
 
-    /// Keeps a session in place of an earlier one.
+    /// Keeps a session in place of an earlier one, unless the address can't resume.
     pub(super) fn keep(&self, address: SocketAddr, session: Kept) {
-        let mut kept = self.kept();
-        if kept.len() >= ADDRESSES && !kept.contains_key(&address) {
-            let oldest = kept.iter().min_by_key(|(_, session)| session.since.steady).map(|(address, _)| *address);
-            oldest.map(|address| kept.remove(&address));
+        if !matches!(self.entries().get(&address), Some(Entry::Refused(since)) if since.is_within(LIFETIME, &Moment::now()))
+        {
+            self.put(address, Entry::Session(session));
         }
-        kept.insert(address, session);
     }
 
-    /// Forgets what is kept for an address.
+    /// Forgets the session that is kept for an address.
     pub(super) fn forget(&self, address: SocketAddr) {
-        self.kept().remove(&address);
+        let mut entries = self.entries();
+        if matches!(entries.get(&address), Some(Entry::Session(_))) {
+            entries.remove(&address);
+        }
     }
 
-    fn kept(&self) -> MutexGuard<'_, HashMap<SocketAddr, Kept>> {
+    fn put(&self, address: SocketAddr, entry: Entry) {
+        let mut entries = self.entries();
+        if entries.len() >= ADDRESSES && !entries.contains_key(&address) {
+            let oldest = entries.iter().min_by_key(|(_, entry)| entry.since().steady).map(|(address, _)| *address);
+            oldest.map(|address| entries.remove(&address));
+        }
+        entries.insert(address, entry);
+    }
+
+    fn entries(&self) -> MutexGuard<'_, HashMap<SocketAddr, Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A session that is being resumed: forgotten unless the handshake comes to its end.
-///
-/// Also when the future that leads the handshake is dropped, at its deadline say.
+/// A session that is being resumed: forgotten unless the handshake comes to its end, also when the
+/// future that leads it is dropped.
 pub(super) struct Resuming<'a> {
     sessions: &'a Sessions,
     address: SocketAddr,
-    succeeded: bool,
+    is_over: bool,
 }
 
 impl<'a> Resuming<'a> {
     pub(super) fn new(sessions: &'a Sessions, address: SocketAddr) -> Self {
-        Self { sessions, address, succeeded: false }
+        Self { sessions, address, is_over: false }
     }
 
     /// The handshake is over and all is well.
     pub(super) fn succeeded(mut self) {
-        self.succeeded = true;
+        self.is_over = true;
+    }
+
+    /// The handshake failed: this address is not asked again.
+    pub(super) fn failed(mut self) {
+        self.is_over = true;
+        self.sessions.put(self.address, Entry::Refused(Moment::now()));
     }
 }
 
 impl Drop for Resuming<'_> {
     fn drop(&mut self) {
-        if !self.succeeded {
+        if !self.is_over {
             self.sessions.forget(self.address);
         }
     }
@@ -175,7 +210,7 @@ mod tests {
         ] {
             sessions.keep(address(1), kept(since));
             assert_eq!(sessions.find_at(address(1), &moment).is_some(), is_found, "{moment:?}");
-            assert_eq!(sessions.kept().len(), usize::from(is_found), "what is too old is gone");
+            assert_eq!(sessions.entries().len(), usize::from(is_found), "what is too old is gone");
         }
         assert!(sessions.find_at(address(2), &since).is_none(), "another address has another session");
     }
@@ -188,6 +223,23 @@ mod tests {
         assert!(sessions.find(address(1)).is_some());
         drop(Resuming::new(&sessions, address(1)));
         assert!(sessions.find(address(1)).is_none());
+        sessions.keep(address(1), kept(Moment::now()));
+        assert!(sessions.find(address(1)).is_some(), "who left in between is no reason");
+    }
+
+    #[test]
+    fn an_address_where_resuming_failed_is_asked_again_only_after_an_hour() {
+        let (sessions, one) = (Sessions::default(), kept(Moment::now()));
+        Resuming::new(&sessions, address(1)).failed();
+        sessions.keep(address(1), one.clone());
+        sessions.forget(address(1));
+        sessions.keep(address(1), one.clone());
+        assert!(sessions.find(address(1)).is_none());
+        let now = Moment::now();
+        let later = Moment { steady: now.steady + LIFETIME, wall: now.wall + LIFETIME };
+        assert!(sessions.find_at(address(1), &later).is_none());
+        sessions.keep(address(1), one);
+        assert!(sessions.find(address(1)).is_some());
     }
 
     #[test]
@@ -197,7 +249,7 @@ mod tests {
             let since = Moment::now();
             sessions.keep(address(u16::try_from(number).unwrap()), Kept { since, ..one.clone() });
         }
-        assert_eq!(sessions.kept().len(), ADDRESSES);
+        assert_eq!(sessions.entries().len(), ADDRESSES);
         assert!(sessions.find(address(0)).is_none() && sessions.find(address(1)).is_some());
     }
 }

@@ -4,6 +4,7 @@
 //! would otherwise take the cipher level, 0, for both (measured). Each weaker rule is an
 //! opt-in of the admin's, and what is refused says which one would accept it.
 
+use std::ffi::c_int;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -11,7 +12,8 @@ use std::sync::{Arc, OnceLock};
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::ssl::{SslContextBuilder, SslRef, SslVerifyMode};
-use openssl::x509::store::{X509Store, X509StoreBuilder};
+use openssl::stack::StackRef;
+use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::verify::{X509CheckFlags, X509VerifyFlags};
 use openssl::x509::{X509, X509Ref, X509StoreContextRef, X509VerifyResult};
 
@@ -22,6 +24,10 @@ use crate::config::{Fingerprint, Settings};
 
 /// The security level that chains must have: 112 bits, so no SHA-1, no MD5, no RSA below 2048.
 const LEVEL: i32 = 2;
+/// What that level demands.
+const BITS: u32 = 112;
+/// Digests that protect by fewer.
+const WEAK_DIGESTS: [Nid; 5] = [Nid::SHA1, Nid::MD5, Nid::MD4, Nid::MD2, Nid::RIPEMD160];
 
 /// Where systems keep the authorities they trust, one PEM file each.
 pub const SYSTEM_PLACES: [&str; 8] = [
@@ -54,8 +60,8 @@ pub enum Error {
 pub struct Refusal {
     /// One cause.
     pub cause: String,
-    /// The fault that an admin may accept, if it is one of those.
-    pub fault: Option<Fault>,
+    /// The faults that an admin may accept, all of them; none if one is among them that can't be.
+    pub faults: Vec<Fault>,
     /// Whether all that is missing is an authority that vouches for it.
     pub unvouched: bool,
     /// The certificate that the target showed.
@@ -87,8 +93,24 @@ enum Rule {
     Anything,
 }
 
-/// What a verification leaves behind: the first thing refused.
-pub type Verdict = Arc<OnceLock<Refusal>>;
+/// What a verification leaves behind.
+pub type Verdict = Arc<Noted>;
+
+/// A refusal, if there is one.
+#[derive(Default)]
+pub struct Noted {
+    /// What was refused before the chain was known.
+    early: OnceLock<Refusal>,
+    /// What ended the verification.
+    last: OnceLock<Refusal>,
+}
+
+impl Noted {
+    /// Why the certificate was refused, if it was.
+    pub fn get(&self) -> Option<&Refusal> {
+        self.last.get().or_else(|| self.early.get())
+    }
+}
 
 impl Judge {
     /// Loads the authorities that the settings name into `context`.
@@ -99,11 +121,11 @@ impl Judge {
         context.set_verify(SslVerifyMode::PEER);
         let rule = match &settings.trust {
             Trust::System(accept) => {
-                context.set_cert_store(authorities(system_place()?)?);
+                context.set_cert_store(authorities(system_place()?)?.build());
                 Rule::Chain { accept: accept.as_slice().into(), voucher: Voucher::System }
             }
             Trust::Ca(file, accept) => {
-                context.set_cert_store(authorities(file)?);
+                context.set_cert_store(authorities(file)?.build());
                 Rule::Chain { accept: accept.as_slice().into(), voucher: Voucher::File(file.clone()) }
             }
             Trust::Pin(pins) => Rule::Pins(pins.as_slice().into()),
@@ -140,7 +162,7 @@ impl Judge {
                 }
                 let (accept, name, noted) = (Arc::clone(accept), self.name.clone(), Arc::clone(&verdict));
                 ssl.set_verify_callback(SslVerifyMode::PEER, move |ok, context| {
-                    ok || is_accepted(&accept, &name, context, &noted)
+                    may_go_on(ok, &accept, &name, context, &noted)
                 });
             }
         }
@@ -174,13 +196,13 @@ impl Judge {
 
 /// A file of authorities. Whatever stands in it is an anchor, also an intermediate or the server's
 /// own certificate.
-fn authorities(file: &Path) -> Result<X509Store, Error> {
+pub(super) fn authorities(file: &Path) -> Result<X509StoreBuilder, Error> {
     let mut store = X509StoreBuilder::new()?;
     for authority in certificate::read_pem_chain(file)? {
         store.add_cert(authority)?;
     }
     store.set_flags(X509VerifyFlags::PARTIAL_CHAIN)?;
-    Ok(store.build())
+    Ok(store)
 }
 
 /// The first place on this system that holds authorities.
@@ -207,39 +229,127 @@ fn is_pinned(pins: &[Fingerprint], context: &mut X509StoreContextRef, verdict: &
     if leaf.and_then(fingerprint).is_some_and(|found| pins.contains(&found)) {
         return true;
     }
-    let _ = verdict.set(not_pinned(leaf));
+    let _ = verdict.last.set(not_pinned(leaf));
     false
 }
 
 fn not_pinned(leaf: Option<&X509Ref>) -> Refusal {
     let shown = leaf.and_then(fingerprint).map_or_else(|| "none".to_owned(), |found| found.to_string());
     let cause = format!("is not the pinned one; the server shows {shown}");
-    Refusal { cause, fault: None, unvouched: false, leaf: leaf.map(X509Ref::to_owned) }
+    Refusal { cause, faults: Vec::new(), unvouched: false, leaf: leaf.map(X509Ref::to_owned) }
 }
 
-/// Whether the admin accepts the error that verification has met.
-fn is_accepted(accept: &[Fault], name: &Host, context: &mut X509StoreContextRef, verdict: &Verdict) -> bool {
-    let error = context.error();
+/// Whether verification may go on: nothing is wrong, or the admin accepts what is.
+fn may_go_on(ok: bool, accept: &[Fault], name: &Host, context: &mut X509StoreContextRef, verdict: &Verdict) -> bool {
     let current = context.current_cert();
-    let fault = fault_of(error, current, name);
-    if fault
-        .is_some_and(|fault| accept.contains(&fault) || fault == Fault::IpInCn && accept.contains(&Fault::WrongName))
-    {
+    let error = context.error();
+    let fault = (!ok).then(|| fault_of(error.as_raw(), current, name)).flatten();
+    if ok && verdict.get().is_none() {
+        return true;
+    }
+    if fault.is_some_and(|fault| accepts(accept, fault)) {
         // OpenSSL keeps an error that was let pass, and reports it again where another would stand:
         // a missing issuer would look like the weak key that is accepted.
         context.set_error(X509VerifyResult::OK);
         return true;
     }
-    let leaf = context.chain().and_then(|chain| chain.get(0)).or(current).map(X509Ref::to_owned);
-    let cause = cause_of(error, fault, current, leaf.as_deref(), name);
-    let _ = verdict.set(Refusal { cause, fault, unvouched: is_unvouched(error), leaf });
+    let leaf = context.chain().and_then(|chain| chain.get(0)).or(current);
+    let is_early = error.as_raw() == openssl_sys::X509_V_ERR_EE_KEY_TOO_SMALL && fault.is_some();
+    let complete = context.chain().filter(|_| ok || fault.is_some() && !is_early);
+    let refusal = complete.and_then(|chain| all_faults(accept, chain, name));
+    let first = || self::refusal(error, current, leaf, name);
+    if is_early && verdict.get().is_none() {
+        // The server's key is looked at before its chain, of which nothing could be said then. The
+        // refusal stands; OpenSSL asks once more for each certificate of the chain, good ones included,
+        // and gets its no then.
+        let _ = verdict.early.set(first());
+        context.set_error(X509VerifyResult::OK);
+        return true;
+    }
+    if ok && refusal.is_none() {
+        return false;
+    }
+    let _ = verdict.last.set(refusal.unwrap_or_else(first));
     false
 }
 
+/// What OpenSSL's verification met at a certificate, in words.
+pub(super) fn refusal(
+    error: X509VerifyResult,
+    current: Option<&X509Ref>,
+    leaf: Option<&X509Ref>,
+    name: &Host,
+) -> Refusal {
+    let fault = fault_of(error.as_raw(), current, name);
+    let cause = cause_of(error, fault, current, leaf, name);
+    let leaf = leaf.map(X509Ref::to_owned);
+    Refusal { cause, faults: Vec::from_iter(fault), unvouched: is_unvouched(error), leaf }
+}
+
+fn accepts(accept: &[Fault], fault: Fault) -> bool {
+    accept.contains(&fault) || fault == Fault::IpInCn && accept.contains(&Fault::WrongName)
+}
+
+/// Everything that is wrong with a complete chain, for the message alone: OpenSSL would tell one fault
+/// after another, each once the one before is accepted. `None` if nothing is found.
+fn all_faults(accept: &[Fault], chain: &StackRef<X509>, name: &Host) -> Option<Refusal> {
+    let mut found = Vec::new();
+    for (depth, certificate) in chain.iter().enumerate() {
+        let is_last = depth + 1 == chain.len();
+        found.extend(faults_at(depth, is_last, certificate, name).into_iter().map(|code| (code, certificate)));
+    }
+    let leaf = chain.get(0);
+    let (mut causes, mut faults, mut is_hopeless) = (Vec::new(), Vec::new(), false);
+    for (code, certificate) in found {
+        // SAFETY: the code is one of OpenSSL's own.
+        #[allow(unsafe_code)]
+        let error = unsafe { X509VerifyResult::from_raw(code) };
+        let fault = fault_of(code, Some(certificate), name);
+        is_hopeless |= fault.is_none();
+        if fault.is_some_and(|fault| accepts(accept, fault)) {
+            continue;
+        }
+        faults.extend(fault);
+        causes.push(cause_of(error, fault, Some(certificate), leaf, name));
+    }
+    faults.dedup();
+    if is_hopeless {
+        faults.clear();
+    }
+    let leaf = leaf.map(X509Ref::to_owned);
+    (!causes.is_empty()).then(|| Refusal { cause: causes.join("; "), faults, unvouched: false, leaf })
+}
+
+/// OpenSSL's codes for what is wrong with one certificate of a chain, at [`LEVEL`], in its own order.
+fn faults_at(depth: usize, is_last: bool, certificate: &X509Ref, name: &Host) -> Vec<c_int> {
+    let mut found = Vec::new();
+    if certificate.public_key().is_ok_and(|key| key.security_bits() < BITS) {
+        let weak = (openssl_sys::X509_V_ERR_EE_KEY_TOO_SMALL, openssl_sys::X509_V_ERR_CA_KEY_TOO_SMALL);
+        found.push(if depth == 0 { weak.0 } else { weak.1 });
+    }
+    let digest = certificate.signature_algorithm().object().nid().signature_algorithms().map(|parts| parts.digest);
+    // Nobody looks at the signature of what is trusted as such.
+    if !is_last && digest.is_some_and(|digest| WEAK_DIGESTS.contains(&digest)) {
+        found.push(openssl_sys::X509_V_ERR_CA_MD_TOO_WEAK);
+    }
+    if depth == 0 && !bears(certificate, name) {
+        found.push(match name {
+            Host::Name(_) => openssl_sys::X509_V_ERR_HOSTNAME_MISMATCH,
+            Host::Address(_) => openssl_sys::X509_V_ERR_IP_ADDRESS_MISMATCH,
+        });
+    }
+    if let Ok(facts) = Facts::of(certificate) {
+        let now = time::OffsetDateTime::now_utc();
+        found.extend((now > facts.not_after).then_some(openssl_sys::X509_V_ERR_CERT_HAS_EXPIRED));
+        found.extend((now < facts.not_before).then_some(openssl_sys::X509_V_ERR_CERT_NOT_YET_VALID));
+    }
+    found
+}
+
 /// The fault behind OpenSSL's error code, if it is one that can be accepted.
-fn fault_of(error: X509VerifyResult, current: Option<&X509Ref>, name: &Host) -> Option<Fault> {
+fn fault_of(code: c_int, current: Option<&X509Ref>, name: &Host) -> Option<Fault> {
     let current = current?;
-    match error.as_raw() {
+    match code {
         openssl_sys::X509_V_ERR_CERT_HAS_EXPIRED => Some(Fault::Expired),
         openssl_sys::X509_V_ERR_HOSTNAME_MISMATCH => Some(Fault::WrongName),
         openssl_sys::X509_V_ERR_IP_ADDRESS_MISMATCH => match name {
@@ -346,6 +456,13 @@ fn cause_of(
         (None, openssl_sys::X509_V_ERR_CA_MD_TOO_WEAK) => {
             let digest = facts.map_or_else(|| "a broken digest".to_owned(), |facts| facts.signature);
             format!("{whose} is signed with {digest}, which anybody can forge")
+        }
+        (None, openssl_sys::X509_V_ERR_INVALID_PURPOSE) => {
+            format!("{whose} is not made for servers (extended key usage)")
+        }
+        (None, openssl_sys::X509_V_ERR_INVALID_CA) => format!("{whose} may not issue certificates (CA:FALSE)"),
+        (None, openssl_sys::X509_V_ERR_UNHANDLED_CRITICAL_EXTENSION) => {
+            format!("{whose} has a critical extension that OpenSSL does not know")
         }
         (None, code) => format!("{} (openssl verify {code})", error.error_string()),
     }

@@ -91,6 +91,11 @@ impl Bridge {
         Fields::of(self.child.stderr.wait_for(texts))
     }
 
+    /// Waits for the log line that is the `nth` (from 0) with all these texts.
+    pub fn nth_log(&self, texts: &[&str], nth: usize) -> String {
+        self.child.stderr.wait_for_nth(texts, nth)
+    }
+
     /// Waits for the line about the first finished connection.
     pub fn session(&self) -> Fields {
         self.nth_session(0)

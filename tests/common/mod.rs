@@ -10,22 +10,31 @@
 mod bridge;
 mod child;
 mod client;
+mod gate;
 mod http;
 mod middlebox;
 mod pki;
+mod renegotiator;
+pub mod scan;
 mod servers;
 mod stream;
+mod switch;
 mod target;
+mod tuned;
 
 pub use bridge::{Bridge, Builder, Fields};
 pub use child::Child;
 pub use client::{Client, Failure, client_hello, connect, curl, python, python_strict, s_client, stalled_hello};
+pub use gate::{Act, End, Hello, gate};
 pub use http::{Response, read_response};
-pub use middlebox::{Dislike, Manner, before};
+pub use middlebox::{Dislike, Manner, before, dripping, slow};
 pub use pki::{Certificate, Flaw, Pki};
-pub use servers::{GnutlsServer, NodeServer, SServer};
+pub use renegotiator::{Plan, Renegotiator};
+pub use servers::{GnutlsServer, Library, NodeServer, Program, SServer, SmallServer, cached};
 pub use stream::{Stream, sha256};
+pub use switch::{Resumption, Switch};
 pub use target::{Connection, TcpTarget, TlsTarget, full_backlog};
+pub use tuned::{Issued, Spec, Tuned};
 
 use std::future::Future;
 use std::net::SocketAddr;

@@ -194,7 +194,7 @@ pub fn read_pair(certificate: &Path, key: &Path) -> Result<Pair, Error> {
     check(&bytes(certificate)?, &bytes(key)?, certificate, key)
 }
 
-/// Puts a pair into a forwarder's folder, [`Places::identity`] or [`Places::credential`], after checking it, readable for its owner and the group.
+/// Puts a pair into a forwarder's folder ([`Places::identity`]), after checking it, readable for its owner and the group.
 ///
 /// Without a group an existing pair's group is kept.
 ///
@@ -208,6 +208,17 @@ pub fn install(
     group: Option<Gid>,
 ) -> Result<(), Error> {
     check(chain_pem.as_bytes(), key_pem.as_bytes(), Path::new("certificate"), Path::new("key"))?;
+    place(places, folder, chain_pem, key_pem, group)
+}
+
+/// Puts a pair that was checked into a folder of [`Places::state`].
+pub(super) fn place(
+    places: &Places,
+    folder: &Path,
+    chain_pem: &str,
+    key_pem: &str,
+    group: Option<Gid>,
+) -> Result<(), Error> {
     let files = [files::Content(KEY, key_pem, PAIR_MODE), files::Content(CERTIFICATE, chain_pem, PAIR_MODE)];
     files::folder(&places.state, group)?;
     files::folder(folder.parent().unwrap_or(&places.state), group)?;
@@ -330,6 +341,11 @@ fn check(chain: &[u8], key: &[u8], chain_path: &Path, key_path: &Path) -> Result
         }
         Err(error) => Err(unusable(error.to_string())),
     }
+}
+
+/// The private key of a file.
+pub(super) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
+    parse_key(&fs::read(path).map_err(|error| Error::io(path, "read", error))?, path)
 }
 
 fn parse_key(bytes: &[u8], path: &Path) -> Result<PrivateKeyDer<'static>, Error> {

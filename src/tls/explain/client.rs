@@ -1,0 +1,92 @@
+//! A client that did not come through its handshake: scanners, old programs, distrust.
+
+use rustls::{AlertDescription, PeerIncompatible};
+
+use super::{Cure, Explained};
+use crate::config::Settings;
+use crate::config::values::Version;
+use crate::tls::inbound::Error;
+
+/// Explains what a client did or said. Without a cure it is the client's own business, or a scanner's.
+pub fn explain(error: &Error, settings: &Settings) -> Explained {
+    let with_code = |cause: &str| format!("{cause} (rustls {error})");
+    match error {
+        Error::TooOld => Explained::cured("it speaks nothing newer than TLS 1.1", newer()),
+        Error::PlainHttp => {
+            let cure = Cure::to_do("let its URL begin with https://");
+            Explained { is_foreign: true, ..Explained::cured("it speaks plain HTTP, not TLS", cure) }
+        }
+        Error::Tls(rustls::Error::PeerIncompatible(what)) => incompatible(what, &with_code, settings),
+        Error::Tls(rustls::Error::AlertReceived(alert)) => alerted(*alert, &with_code, settings),
+        Error::Tls(rustls::Error::InvalidMessage(_)) => {
+            Explained { is_foreign: true, ..Explained::plain(with_code("what it sent is not TLS")) }
+        }
+        Error::Tls(_) => Explained::plain(with_code("it breaks the protocol")),
+        Error::Left | Error::Io(_) => Explained::plain(error.to_string()),
+    }
+}
+
+/// A client that has gone.
+pub fn left(when: &str) -> Explained {
+    Explained::plain(format!("it left {when}"))
+}
+
+/// A client that has not said enough in time.
+pub fn silence(limit: &str) -> Explained {
+    Explained::plain(format!("not finished within {limit}"))
+}
+
+fn newer() -> Cure {
+    Cure::to_do("the client must speak TLS 1.2 or newer")
+}
+
+fn incompatible(what: &PeerIncompatible, with_code: &dyn Fn(&str) -> String, settings: &Settings) -> Explained {
+    match what {
+        PeerIncompatible::SupportedVersionsExtensionRequired
+        | PeerIncompatible::Tls12NotOfferedOrEnabled
+        | PeerIncompatible::ServerDoesNotSupportTls12Or13
+            if settings.client_min_tls == Version::Tls1_3 =>
+        {
+            let cause = with_code("it speaks nothing newer than TLS 1.2, and client_min_tls is 1.3");
+            Explained::cured(cause, Cure::set("client_min_tls", "1.2"))
+        }
+        PeerIncompatible::NoCipherSuitesInCommon => Explained::cured(
+            with_code("it offers no cipher that is still safe: AES-GCM or ChaCha20 with ECDHE"),
+            Cure::to_do("allow such a cipher on the client"),
+        ),
+        PeerIncompatible::NoKxGroupsInCommon | PeerIncompatible::NamedGroupsExtensionRequired => Explained::cured(
+            with_code("it offers no key exchange that is still safe: ECDHE with X25519, P-256 or P-384"),
+            Cure::to_do("allow ECDHE with one of these groups on the client"),
+        ),
+        _ => Explained::cured(with_code("its ClientHello can't be answered"), newer()),
+    }
+}
+
+fn alerted(alert: AlertDescription, with_code: &dyn Fn(&str) -> String, settings: &Settings) -> Explained {
+    match alert {
+        AlertDescription::UnknownCA => {
+            Explained::cured(with_code("it does not know the authority of our certificate"), Cure::OwnAuthority)
+        }
+        // Many programs say one of these whatever they dislike.
+        AlertDescription::BadCertificate
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::UnsupportedCertificate => {
+            let cure = match settings.foreign {
+                Some(_) => Cure::OwnAuthority,
+                None => {
+                    let names = settings.san.iter().map(String::as_str).chain(["NAME"]).collect::<Vec<_>>().join(",");
+                    Cure::one_of([
+                        ("if it does not trust our CA", Cure::OwnAuthority),
+                        ("if it calls us by a name that our certificate lacks", Cure::set("san", names)),
+                    ])
+                }
+            };
+            Explained::cured(with_code("it does not accept our certificate"), cure)
+        }
+        AlertDescription::CertificateExpired => Explained::cured(
+            with_code("our certificate has expired by its clock"),
+            Cure::to_do("compare the clocks of both machines (date)"),
+        ),
+        _ => Explained::plain(with_code("it gave up")),
+    }
+}

@@ -1,0 +1,73 @@
+//! The way to the target: its name, and TCP.
+
+use std::io;
+
+use super::{Cure, Explained};
+use crate::words;
+
+/// Explains a look-up that brought no address.
+///
+/// What has a number of the system's own is a shortage of this machine, out of descriptors say, and
+/// no answer about the name. The resolver's words come without the standard library's preface.
+pub fn look_up(error: &io::Error) -> Explained {
+    if error.raw_os_error().is_some() {
+        return Explained { is_ours: true, ..Explained::plain(words::of(error)) };
+    }
+    let text = error.to_string();
+    let text = words::lower(text.strip_prefix("failed to lookup address information: ").unwrap_or(&text));
+    // EAI_AGAIN of getaddrinfo(3), whose number does not reach us.
+    if text.starts_with("temporary failure") {
+        return Explained::cured(text, Cure::to_do(NAME_SERVER));
+    }
+    Explained::cured(text, Cure::to_do(NAME))
+}
+
+/// A name of which the look-up knows, but no address.
+pub fn no_address() -> Explained {
+    Explained::cured("the name has no address", Cure::to_do(NAME))
+}
+
+/// A look-up that goes on for longer than it may.
+pub fn look_up_silence(limit: &str) -> Explained {
+    Explained::cured(format!("no answer within {limit}"), Cure::to_do(NAME_SERVER))
+}
+
+const NAME: &str = "is the name right? this machine must find it: getent hosts NAME";
+const NAME_SERVER: &str = "is the name server of this machine up (/etc/resolv.conf)? or give the target's address";
+
+/// Explains a TCP connection that was not made to `port`.
+pub fn connect(error: &io::Error, port: u16) -> Explained {
+    use nix::libc::{EACCES, EHOSTUNREACH, EMFILE, ENETUNREACH, ENFILE, ENOBUFS, ENOMEM, EPERM};
+    let cause = words::of(error);
+    match error.raw_os_error() {
+        // No other address would do better.
+        Some(EMFILE | ENFILE) => Explained {
+            is_ours: true,
+            ..Explained::cured(
+                cause,
+                Cure::to_do("raise LimitNOFILE= of the unit, or find what holds so many connections"),
+            )
+        },
+        Some(ENOBUFS | ENOMEM) => Explained { is_ours: true, ..Explained::plain(cause) },
+        Some(ENETUNREACH | EHOSTUNREACH) => {
+            Explained::cured(cause, Cure::to_do("this machine has no way there; see: ip route get ADDRESS"))
+        }
+        Some(EACCES | EPERM) => Explained::cured(
+            cause,
+            Cure::to_do("this machine itself forbids it; see: ip route get ADDRESS, nft list ruleset"),
+        ),
+        _ if error.kind() == io::ErrorKind::ConnectionRefused => Explained::cured(
+            cause,
+            Cure::to_do(format!("nothing listens there on port {port}: is the service started, and is it that port?")),
+        ),
+        _ => Explained::plain(cause),
+    }
+}
+
+/// A TCP connection that was not answered.
+pub fn connect_silence(limit: &str) -> Explained {
+    Explained::cured(
+        format!("no answer within {limit}"),
+        Cure::to_do("is the server on, and does no firewall on the way drop connections to that port?"),
+    )
+}
