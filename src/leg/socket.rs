@@ -16,6 +16,8 @@ use crate::config::settings::Keepalive;
 #[derive(Debug)]
 pub struct Socket {
     tcp: TcpStream,
+    /// Reads since the peer last had nothing to say, or a caller was sent to wait.
+    reads: u32,
     /// How much a lingering close may still read and drop.
     linger_left: usize,
     /// The peer's first bytes, which tell what it speaks if it isn't TLS, or how old its TLS is.
@@ -29,6 +31,11 @@ pub struct Socket {
 
 /// As many bytes as lead to the version in a ClientHello: record header, handshake header, version.
 pub const FIRST: usize = 11;
+
+/// So many reads in a row, then the caller is told to wait although there is more, and does not wait
+/// long: a TLS library may pass over records within one call for as long as they come (OpenSSL does
+/// over HelloRequests in a handshake), and no deadline is looked at before it returns.
+const READS: u32 = 64;
 
 /// What a lingering close reads at most; from then on it only waits for the acknowledgement of ours.
 const LINGER_BYTES: usize = 64 << 20;
@@ -45,7 +52,15 @@ impl Socket {
             .with_interval(keepalive.interval)
             .with_retries(keepalive.probes);
         SockRef::from(&tcp).set_tcp_keepalive(&probes)?;
-        Ok(Self { tcp, linger_left: LINGER_BYTES, first: [0; FIRST], first_count: 0, aborted: false, pause: None })
+        Ok(Self {
+            tcp,
+            reads: 0,
+            linger_left: LINGER_BYTES,
+            first: [0; FIRST],
+            first_count: 0,
+            aborted: false,
+            pause: None,
+        })
     }
 
     /// The connection itself.
@@ -66,15 +81,17 @@ impl Socket {
         SockRef::from(&self.tcp).shutdown(std::net::Shutdown::Write)
     }
 
-    /// Tears the connection down: a reset where nothing is queued for the peer any more, else a
-    /// plain end of the write side, since a reset would destroy what is queued; then linger.
+    /// Tears the connection down at once: a reset where nothing is queued for the peer any more, else
+    /// a plain end of the write side, since a reset would destroy what is queued; then linger.
     ///
     /// # Errors
     /// The connection is gone already.
     pub fn abort(&mut self) -> io::Result<()> {
         if unsent(&self.tcp)? == 0 {
             self.aborted = true;
-            return SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
+            SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO))?;
+            // The close may come much later: the other leg may still linger.
+            return dissolve(&self.tcp);
         }
         self.finish()
     }
@@ -125,7 +142,13 @@ impl Socket {
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // The socket stays known as readable, so that waiting for it ends at once.
+        let reads = std::mem::take(&mut self.reads);
+        if reads >= READS {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let count = self.tcp.try_read(buffer)?;
+        self.reads = reads + 1;
         if self.first_count < self.first.len() {
             let more = count.min(self.first.len() - self.first_count);
             self.first[self.first_count..][..more].copy_from_slice(&buffer[..more]);
@@ -151,6 +174,21 @@ impl Write for Socket {
 
 /// How often the send queue is looked at.
 const ACKNOWLEDGED: Duration = Duration::from_millis(50);
+
+/// `AF_UNSPEC` as an address has it.
+const UNSPECIFIED: nix::libc::sa_family_t = 0;
+
+/// Ends a connection with a reset, as a close does after a linger of no time, but keeps the descriptor
+/// (connect(2), on dissolving an association).
+fn dissolve(tcp: &TcpStream) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let nowhere = nix::libc::sockaddr { sa_family: UNSPECIFIED, sa_data: [0; 14] };
+    let length = nix::libc::socklen_t::try_from(size_of_val(&nowhere)).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open while `tcp` is borrowed, and the address is as long as it says.
+    #[allow(unsafe_code)]
+    let answer = unsafe { nix::libc::connect(tcp.as_raw_fd(), &raw const nowhere, length) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
 
 /// `TCP_CLOSE` of tcp_states.h: reset, or given up by the kernel.
 const CLOSED: u8 = 7;

@@ -33,6 +33,9 @@ pub enum Error {
     /// A key alone.
     #[error("PFX: read: no certificate that belongs to its private key")]
     NoCertificate,
+    /// It would take minutes, or hours.
+    #[error("PFX: decrypt: its password has to be hashed more than {ROUNDS} times; export it anew")]
+    TooManyRounds,
     /// The password is right, the contents aren't.
     #[error("PFX: decrypt: {0}")]
     Damaged(String),
@@ -48,6 +51,9 @@ pub enum Error {
 pub fn read(bytes: &[u8], password: &str) -> Result<Contents, Error> {
     library::init();
     let pfx = Pkcs12::from_der(bytes).map_err(|_| Error::NotPfx(what_is_it(bytes)))?;
+    if rounds(bytes, 0) > ROUNDS {
+        return Err(Error::TooManyRounds);
+    }
     // The crate panics on a NUL; no password of Windows holds one.
     if password.contains('\0') {
         return Err(Error::WrongPassword);
@@ -70,6 +76,50 @@ pub fn read(bytes: &[u8], password: &str) -> Result<Contents, Error> {
     // PEM is ASCII.
     let text = |pem: Vec<u8>| String::from_utf8_lossy(&pem).into_owned();
     Ok(Contents { chain_pem: text(chain_pem), key_pem: text(key_pem) })
+}
+
+/// How often a password may be hashed: some seconds' work. Windows does it 2000 times.
+const ROUNDS: u64 = 5_000_000;
+
+/// How deep elements may lie in each other before nobody looks any more.
+const DEPTH: usize = 32;
+
+/// The greatest number of rounds that stands in the file in the clear: the INTEGER behind a salt, an
+/// OCTET STRING, both in PKCS #12 (RFC 7292 §4, appendix C) and in PKCS #5 (RFC 8018 §A).
+fn rounds(mut bytes: &[u8], depth: usize) -> u64 {
+    const INTEGER: u8 = 2;
+    const OCTETS: u8 = 4;
+    let (mut most, mut after_salt) = (0, false);
+    while let Some((tag, content, rest)) = element(bytes) {
+        let kind = tag & 0x1f;
+        if kind == INTEGER && after_salt {
+            most = most
+                .max(content.iter().fold(0_u64, |sum, byte| sum.saturating_mul(256).saturating_add(u64::from(*byte))));
+        } else if depth < DEPTH && (tag & 0x20 != 0 || kind == OCTETS) {
+            most = most.max(rounds(content, depth + 1));
+        }
+        // The end of an element of indefinite length is nothing between two others.
+        after_salt = kind == OCTETS || (after_salt && tag == 0);
+        bytes = rest;
+    }
+    most
+}
+
+/// The first element of DER: tag, content, and what follows it. One of indefinite length (BER) goes to
+/// the end; its own end is an empty element then.
+fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&[tag, first], rest) = bytes.split_first_chunk()?;
+    if first == 0x80 {
+        return Some((tag, rest, &[]));
+    }
+    let count = if first < 0x80 { 0 } else { usize::from(first & 0x7f) };
+    let (long, rest) = rest.split_at_checked(count)?;
+    let length = match count {
+        0 => usize::from(first),
+        _ => long.iter().fold(0_usize, |sum, byte| sum.saturating_mul(256).saturating_add(usize::from(*byte))),
+    };
+    let (content, rest) = rest.split_at_checked(length)?;
+    Some((tag, content, rest))
 }
 
 /// The chain from the leaf upwards. What doesn't lead on is dropped, and so is the root: a client
@@ -100,5 +150,33 @@ fn what_is_it(bytes: &[u8]) -> &'static str {
         [] => "empty",
         _ if bytes.windows(11).any(|window| window == b"-----BEGIN ") => "a PEM file; use --cert and --key",
         _ => "no PKCS #12 file, or a damaged one",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_are_found_wherever_they_stand() {
+        assert_eq!(rounds(&[0x30, 7, 4, 1, 9, 2, 2, 8, 0], 0), 2048);
+        // In octets, behind a salt of two parts and indefinite length, more than any number holds.
+        let hidden = [0x24, 0x80, 4, 1, 9, 4, 1, 9, 0, 0, 2, 3, 0x7f, 0xff, 0xff];
+        assert_eq!(rounds(&[&[4, 15][..], &hidden].concat(), 0), 0x7f_ffff);
+        assert_eq!(rounds(&[&[4, 1, 9, 2, 9][..], &[0xff; 9]].concat(), 0), u64::MAX);
+        // A serial number stands behind no salt.
+        assert_eq!(rounds(&[0x30, 8, 0xa0, 0, 2, 4, 9, 9, 9, 9], 0), 0);
+    }
+
+    #[test]
+    fn no_depth_and_no_length_is_too_much() {
+        let deep = (0..5000).fold(vec![5, 0], |inner: Vec<u8>, _| {
+            let length = u16::try_from(inner.len()).unwrap().to_be_bytes();
+            [&[0x30, 0x82], &length[..], &inner].concat()
+        });
+        assert_eq!(rounds(&deep, 0), 0);
+        for cut in [&[0x30][..], &[0x30, 0x84, 0xff, 0xff], &[4, 0xff], &[4, 0x7f, 1], &[0x80; 300]] {
+            assert_eq!(rounds(cut, 0), 0);
+        }
     }
 }

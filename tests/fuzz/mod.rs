@@ -1,0 +1,187 @@
+//! Everything that reads bytes from outside takes mutated ones, in this process and many a second.
+//!
+//! `EWSBRIDGE_FUZZ_SECONDS` says how long all of it takes (12), `EWSBRIDGE_FUZZ_SEED` which numbers
+//! chance brings. An input that breaks something is kept in a file, which the failure names; put into
+//! its folder of `tests/fuzz/corpus`, it is tried first in every later run.
+
+// As in the other folders.
+#![allow(unreachable_pub)]
+
+mod chance;
+mod driver;
+mod mutate;
+mod target;
+
+use std::time::Duration;
+
+use ewsbridge::config::Settings;
+use ewsbridge::config::file;
+use ewsbridge::config::values::Version;
+use ewsbridge::tls::certificate::Facts;
+use ewsbridge::tls::identity;
+use ewsbridge::tls::inbound::{self, Listener};
+use ewsbridge::tls::pfx;
+use ewsbridge::tls::reference::Http;
+use time::OffsetDateTime;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::foe::Script;
+use driver::{Campaign, Subject};
+use mutate::Shape;
+
+#[test]
+fn a_flight_of_any_bytes_from_the_target_is_taken() {
+    let campaign = Campaign { name: "flights", shape: Shape::Records, share: 30, threads: 2 };
+    let fixture = target::Fixture::new();
+    campaign.run(|| target::Flights::new(&fixture));
+}
+
+#[test]
+fn a_handshake_of_any_messages_under_the_right_keys_is_taken() {
+    let campaign = Campaign { name: "scripts", shape: Shape::Script, share: 35, threads: 4 };
+    let fixture = target::Fixture::new();
+    // With no change they lead to the end: to mutate what fails at once would find nothing.
+    for minor in 1..=3 {
+        let outcome = target::Scripts::new(&fixture).take(&Script::good(minor).to_bytes());
+        assert_eq!(outcome, "connected true false closenotify");
+    }
+    campaign.run(|| target::Scripts::new(&fixture));
+}
+
+#[test]
+fn any_certificate_is_read() {
+    Campaign { name: "certificates", shape: Shape::Der, share: 10, threads: 1 }.run(|| Certificates);
+}
+
+#[test]
+fn the_head_of_any_answer_is_read() {
+    Campaign { name: "heads", shape: Shape::Bytes, share: 3, threads: 1 }.run(|| Heads);
+}
+
+#[test]
+fn any_pfx_file_is_read() {
+    Campaign { name: "pfx", shape: Shape::Der, share: 10, threads: 1 }.run(|| PfxFiles);
+}
+
+#[test]
+fn any_bytes_from_a_client_are_taken() {
+    let campaign = Campaign { name: "hellos", shape: Shape::Records, share: 12, threads: 2 };
+    campaign.run(Hellos::new);
+}
+
+/// A thread's own runtime: both ends of a connection are tasks of one thread, which wakes nobody else.
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+/// What came of an input: the letters of a text, whose numbers and names would make each one new.
+fn outcome(text: &str) -> String {
+    text.chars().filter(|letter| letter.is_alphabetic() || *letter == ' ').take(48).collect()
+}
+
+/// Nothing that could move a cursor or end a line of the log.
+fn is_printable(text: &str) {
+    assert!(!text.contains(char::is_control), "{text:?}");
+}
+
+struct Certificates;
+
+impl Subject for Certificates {
+    fn take(&mut self, input: &[u8]) -> String {
+        match Facts::of_der(input) {
+            Ok(facts) => {
+                let now = OffsetDateTime::now_utc();
+                for text in [&facts.subject, &facts.issuer, &facts.key, &facts.signature, &facts.thumbprint] {
+                    is_printable(text);
+                }
+                is_printable(&(facts.lifetime_text(now) + &facts.names_text()));
+                facts
+                    .names
+                    .iter()
+                    .chain(&facts.common_name)
+                    .chain(&facts.issuer_common_name)
+                    .for_each(|name| is_printable(name));
+                facts.days_left(now);
+                let kind = if facts.key.is_ascii() { facts.key.as_str() } else { "" };
+                format!("{kind} {} {} {}", facts.signature, facts.self_signed, facts.names.len().min(3))
+            }
+            Err(error) => outcome(&error.to_string()),
+        }
+    }
+}
+
+struct Heads;
+
+impl Subject for Heads {
+    fn take(&mut self, input: &[u8]) -> String {
+        let Some(http) = Http::parse(input, Duration::ZERO) else { return "none".to_owned() };
+        http.schemes.iter().for_each(|scheme| is_printable(scheme));
+        format!("{} {}", http.status / 100, http.schemes.len().min(4))
+    }
+}
+
+struct PfxFiles;
+
+impl Subject for PfxFiles {
+    fn take(&mut self, input: &[u8]) -> String {
+        match pfx::read(input, "secret") {
+            Ok(contents) => {
+                assert!(contents.key_pem.starts_with("-----BEGIN PRIVATE KEY-----\n"), "{}", contents.key_pem);
+                format!("{} certificates", contents.chain_pem.matches("BEGIN CERTIFICATE").count())
+            }
+            Err(error) => {
+                is_printable(&error.to_string());
+                outcome(&error.to_string())
+            }
+        }
+    }
+}
+
+/// What a client sends to the listener: all of it at once, then the end.
+struct Hellos {
+    runtime: Runtime,
+    listener: Listener,
+    port: TcpListener,
+    settings: Settings,
+}
+
+impl Hellos {
+    fn new() -> Self {
+        let runtime = runtime();
+        let identity = identity::for_this_run(&["localhost".to_owned()], OffsetDateTime::now_utc()).expect("a pair");
+        let port = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
+        let listener = Listener::new(identity.pair, Version::Tls1_2).expect("a listener");
+        let settings = file::parse("format = 1\nlisten = 1\ntarget = \"127.0.0.1:1\"\n", None).expect("settings");
+        Self { runtime, listener, port, settings }
+    }
+}
+
+impl Subject for Hellos {
+    fn take(&mut self, input: &[u8]) -> String {
+        let address = self.port.local_addr().expect("bound");
+        let client = async {
+            let mut tcp = TcpStream::connect(address).await.expect("a connection");
+            let _ = tcp.write_all(input.get(1..).unwrap_or_default()).await;
+            let _ = tcp.shutdown().await;
+            let mut answer = Vec::new();
+            let _ = tcp.read_to_end(&mut answer).await;
+            answer
+        };
+        let server = async {
+            let (tcp, _) = self.port.accept().await.expect("a connection");
+            let hello = self.listener.hello(tcp, &self.settings.keepalive).await?;
+            hello.answer().await?.finish().await.map(|_| ())
+        };
+        let (answer, led) = self.runtime.block_on(async { tokio::join!(client, server) });
+        match led {
+            // It would have had to know the keys.
+            Ok(()) => panic!("a client that says the same to everybody is connected"),
+            Err(error) => {
+                let (cause, hint) = inbound::explain(&error);
+                outcome(&format!("{} {} {cause}", answer.len().min(8), hint.is_some()))
+            }
+        }
+    }
+}
