@@ -5,6 +5,7 @@
 pub mod certificate;
 pub mod credential;
 pub mod explain;
+mod faults;
 pub mod identity;
 pub mod inbound;
 pub mod library;
