@@ -28,6 +28,8 @@
 //!   legacy switches). [`tls::trust`] judges the target's certificate, [`tls::identity`] is our own.
 //!   [`tls::explain`] turns any failure on either side into its cause and its cure.
 //! * [`config`] turns a forwarder's TOML text into settings that can't hold a bad value.
+//! * [`probe`] finds out what a server speaks: [`bridge::auto`] for what a forwarder needs, then
+//!   [`tls::scan`] for what no forwarder would ask.
 //! * [`cli`] is what an admin types; [`service`] is life under systemd; [`observe::log`] is the log.
 //!   [`words`] makes the system's errors fit into our sentences.
 //!
@@ -51,6 +53,7 @@ pub mod cli;
 pub mod config;
 pub mod leg;
 pub mod observe;
+pub mod probe;
 pub mod service;
 pub mod tls;
 pub mod words;

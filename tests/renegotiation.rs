@@ -5,7 +5,10 @@
 
 mod common;
 
-use common::{Bridge, NodeServer, Pki, SServer, Stream, sha256};
+use openssl::ssl::SslVersion;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use common::{Bridge, Certificate, NodeServer, Pki, Plan, Renegotiator, SServer, Stream, sha256};
 
 #[tokio::test]
 async fn quiet_connection_goes_on_after_it() {
@@ -45,5 +48,75 @@ async fn upload_under_way_arrives_whole() {
         // And again on the same connection, which is as good as new.
         let answer = client.request("POST /hash", &body).await;
         assert_eq!(answer.text(), format!("{MUCH} {}", sha256(&body)));
+    }
+}
+
+/// What happens while the server asks for a new handshake again and again.
+async fn everything_arrives(plan: Plan, credential: Option<&Certificate>, delay: bool) {
+    let certificate = Pki::new().server();
+    let target = Renegotiator::start(&certificate, plan);
+    let mut bridge = Bridge::to(&target).pin(&certificate);
+    if let Some(shown) = credential {
+        bridge = bridge.arg("--auth-cert").arg(&shown.cert_file).arg("--auth-key").arg(&shown.key_file);
+    }
+    let bridge = bridge.start();
+    let client = bridge.client().await;
+    let (mut from, mut to) = tokio::io::split(client);
+    let (up, down) = (Stream::bytes("up", plan.up), Stream::bytes("down", plan.down));
+    let (sent, have_sent) = tokio::sync::oneshot::channel();
+    let upload = async {
+        for piece in up.chunks(4000) {
+            to.write_all(piece).await.unwrap();
+        }
+        to.flush().await.unwrap();
+        let _ = sent.send(());
+        to
+    };
+    let download = async {
+        if delay {
+            // A client that reads nothing until it has sent all it has.
+            have_sent.await.unwrap();
+        }
+        let mut received = vec![0; plan.down];
+        from.read_exact(&mut received).await.unwrap_or_else(|error| panic!("{plan:?}: {error}\n{}", bridge.log()));
+        (received, from)
+    };
+    let moved =
+        tokio::time::timeout(std::time::Duration::from_secs(10), async { tokio::join!(upload, download) }).await;
+    let Ok((_to, (received, _from))) = moved else { panic!("{plan:?}: stands still\n{}", bridge.log()) };
+    assert!(received == down, "{plan:?}: other bytes came down");
+    let told = target.told();
+    assert_eq!(told.up, sha256(&up), "{plan:?}: other bytes came up");
+    assert!(told.handshakes >= 4, "{plan:?}: {told:?}");
+    assert_eq!(told.certificate, credential.is_some() && plan.asks, "{plan:?}: {told:?}");
+}
+
+#[tokio::test]
+async fn full_load_both_ways_arrives_whole() {
+    const MUCH: usize = 8 << 20;
+    let credential = Pki::new().client("bridge");
+    for version in [SslVersion::TLS1, SslVersion::TLS1_1, SslVersion::TLS1_2] {
+        for asks in [false, true] {
+            let plan = Plan { version, asks, down: MUCH, up: MUCH, every: 1 << 20 };
+            everything_arrives(plan, None, false).await;
+            everything_arrives(plan, Some(&credential), false).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn answer_under_way_arrives_whole() {
+    for version in [SslVersion::TLS1, SslVersion::TLS1_2] {
+        let plan = Plan { version, asks: true, down: 4 << 20, up: 0, every: 300_000 };
+        everything_arrives(plan, None, false).await;
+    }
+}
+
+#[tokio::test]
+async fn client_that_reads_only_after_its_upload_is_no_deadlock() {
+    for version in [SslVersion::TLS1, SslVersion::TLS1_2] {
+        // The answer, 200 KiB, fits into no buffer of the bridge's.
+        let plan = Plan { version, asks: false, down: 200 << 10, up: 8 << 20, every: 100_000 };
+        everything_arrives(plan, None, true).await;
     }
 }

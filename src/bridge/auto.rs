@@ -12,7 +12,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::dialer::{Dialed, Dialer, Reached};
 use super::failure::{Failure, Kind};
@@ -21,7 +21,7 @@ use crate::config::Settings;
 use crate::config::settings::Trust;
 use crate::config::values::{Version, Weak};
 use crate::leg::{Fill, Leg};
-use crate::tls::outbound;
+use crate::tls::{outbound, reference};
 
 /// What a target may need to be spoken to differently.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +92,18 @@ pub struct Found {
     pub reached: Reached,
     /// How many connections it took.
     pub connections: usize,
+    /// Whether every switch was tried to be taken away; else the limit came first.
+    pub is_least: bool,
+    /// What came back on the one request that TLS 1.0's empty records need for their trial.
+    pub answer: Option<Answer>,
+}
+
+/// What came back on a request, at least the head if it is HTTP.
+pub struct Answer {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// From the request on.
+    pub time: Duration,
 }
 
 /// Why a search ended without an answer.
@@ -115,6 +127,11 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const AFTER_SILENCE: Duration = Duration::from_secs(4);
 /// How long the answer to one request may take, in the trial of TLS 1.0's empty records.
 const ANSWER: Duration = Duration::from_secs(5);
+
+/// The most of an answer that is read.
+const HEAD: usize = 16 << 10;
+/// The page that every Exchange has, and answers with 401 to a stranger.
+pub const PAGE: &str = "/EWS/Exchange.asmx";
 
 /// Caps, with and without extensions, in the order in which they are tried.
 const SHAPES: [(Version, bool); 5] = [
@@ -140,22 +157,43 @@ const TRIED: &str = "TLS 1.2, 1.1, 1.0, with and without extensions, with AES, D
 /// # Cancel safety
 /// Dropping the future closes the open connection.
 pub async fn search(settings: &Settings, resolver: &Resolver) -> Result<Found, Error> {
+    search_within(settings, resolver, usize::MAX, &mut |_| {}).await
+}
+
+/// The same with at most so many connections, at least 11; who follows it hears of each before it is
+/// opened.
+///
+/// # Errors
+/// As [`search`].
+///
+/// # Cancel safety
+/// As [`search`].
+pub async fn search_within(
+    settings: &Settings,
+    resolver: &Resolver,
+    most: usize,
+    follow: &mut (dyn FnMut(&Switches) + Send),
+) -> Result<Found, Error> {
+    let (tried, silences) = (Vec::new(), Vec::new());
     let mut search =
-        Search { settings, resolver, tried: Vec::new(), silences: Vec::new(), refused: false, found: false };
+        Search { settings, resolver, most, follow, tried, silences, refused: false, taken: false, answer: None };
     let (switches, reached) = search.first().await?;
-    let (switches, reached) = search.least(switches, reached).await?;
+    let (switches, reached, is_least) = search.least(switches, reached).await?;
     let (switches, reached) = search.fragments(switches, reached).await?;
-    Ok(Found { switches, reached, connections: search.tried.len() })
+    Ok(Found { switches, reached, connections: search.tried.len(), is_least, answer: search.answer })
 }
 
 struct Search<'a> {
     settings: &'a Settings,
     resolver: &'a Resolver,
+    most: usize,
+    follow: &'a mut (dyn FnMut(&Switches) + Send),
     tried: Vec<Switches>,
     silences: Vec<Failure>,
     refused: bool,
-    /// An offer was taken: from then on silence is only another refusal.
-    found: bool,
+    /// An offer was taken: silence is now an answer to one hello, and no longer a server that never answers.
+    taken: bool,
+    answer: Option<Answer>,
 }
 
 impl Search<'_> {
@@ -187,8 +225,8 @@ impl Search<'_> {
         Err(Error::Target(Box::new(told)))
     }
 
-    /// Takes each switch away that the target can do without, the weakest first.
-    async fn least(&mut self, mut kept: Switches, mut reached: Reached) -> Result<(Switches, Reached), Error> {
+    /// Takes each switch away that the target can do without, the weakest first; whether all were tried.
+    async fn least(&mut self, mut kept: Switches, mut reached: Reached) -> Result<(Switches, Reached, bool), Error> {
         // Each gives back what it was given where there is nothing to take away.
         let steps: [fn(&Switches) -> Switches; 9] = [
             |now| now.without(Weak::Rc4),
@@ -206,21 +244,29 @@ impl Search<'_> {
             if less == kept || less.offers_nothing() || self.tried.contains(&less) {
                 continue;
             }
+            if self.is_spent() {
+                return Ok((kept, reached, false));
+            }
             if let Ok(again) = self.attempt(&less).await? {
                 (kept, reached) = (less, again);
             }
         }
-        Ok((kept, reached))
+        Ok((kept, reached, true))
+    }
+
+    fn is_spent(&self) -> bool {
+        self.tried.len() >= self.most
     }
 
     /// TLS 1.0 with a block cipher: whether requests behind an empty record are answered. A server that
     /// answers neither way keeps the empty records.
     async fn fragments(&mut self, kept: Switches, reached: Reached) -> Result<(Switches, Reached), Error> {
-        if reached.version != "1.0" || reached.suite.contains("RC4") || self.answers(&kept).await? {
+        let has_none = reached.version != "1.0" || reached.suite.contains("RC4");
+        if has_none || self.is_spent() || self.answers(&kept).await? {
             return Ok((kept, reached));
         }
         let plain = Switches { empty_fragments: false, ..kept.clone() };
-        let kept = if self.answers(&plain).await? { plain } else { kept };
+        let kept = if !self.is_spent() && self.answers(&plain).await? { plain } else { kept };
         Ok((kept, reached))
     }
 
@@ -233,12 +279,15 @@ impl Search<'_> {
 
     async fn answers(&mut self, switches: &Switches) -> Result<bool, Error> {
         let Ok(mut dialed) = self.dial(switches).await? else { return Ok(false) };
-        let host = &self.settings.server_name;
-        let request = format!(
-            "GET /EWS/Exchange.asmx HTTP/1.1\r\nHost: {host}\r\nUser-Agent: ewsbridge\r\nConnection: close\r\n\r\n"
-        );
-        let answered = timeout(ANSWER, answer(&mut dialed, request.as_bytes())).await.unwrap_or(false);
+        let began = Instant::now();
+        let request = reference::request(&self.settings.server_name.to_string(), PAGE);
+        let mut bytes = Vec::new();
+        let _ = timeout(ANSWER, answer(&mut dialed, request.as_bytes(), &mut bytes)).await;
         dialed.close().await;
+        let answered = !bytes.is_empty();
+        if answered {
+            self.answer = Some(Answer { bytes, time: began.elapsed() });
+        }
         Ok(answered)
     }
 
@@ -247,13 +296,14 @@ impl Search<'_> {
         if std::mem::take(&mut self.refused) {
             sleep(PAUSE).await;
         }
+        (self.follow)(switches);
         self.tried.push(switches.clone());
         let mut settings = Settings { trust: Trust::Insecure, ..switches.over(self.settings) };
         let limit = if self.silences.is_empty() { HANDSHAKE } else { AFTER_SILENCE };
         settings.deadlines.handshake = settings.deadlines.handshake.min(limit);
         let failure = match Dialer::new(None, Arc::new(settings), self.resolver.clone())?.dial().await {
             Ok(dialed) => {
-                self.found = true;
+                self.taken = true;
                 return Ok(Ok(dialed));
             }
             Err(failure) => failure,
@@ -265,7 +315,7 @@ impl Search<'_> {
         if failure.stage != "TLS handshake" || failure.kind == Kind::Foreign {
             return Err(Error::Target(Box::new(failure)));
         }
-        if !self.found && self.silences.len() >= SILENCES {
+        if !self.taken && self.silences.len() >= SILENCES {
             // The first was given the most time.
             let mut told = self.silences.swap_remove(0);
             told.cause = format!("{}; nor to {} others", told.cause, SILENCES - 1);
@@ -275,14 +325,20 @@ impl Search<'_> {
     }
 }
 
-/// Whether anything comes back.
-async fn answer(dialed: &mut Dialed, mut request: &[u8]) -> bool {
+/// Reads what comes back: the head of an answer, or the first bytes if it is no HTTP.
+async fn answer(dialed: &mut Dialed, mut request: &[u8], bytes: &mut Vec<u8>) {
     while !request.is_empty() {
         match poll_fn(|cx| dialed.leg.poll_write(cx, request)).await {
             Ok(count) => request = &request[count..],
-            Err(_) => return false,
+            Err(_) => return,
         }
     }
     let mut buffer = [0; 2048];
-    matches!(poll_fn(|cx| dialed.leg.poll_fill(cx, &mut buffer)).await, Ok(Fill::Bytes(_)))
+    // Some servers send the first byte in a record of its own.
+    while bytes.len() < HEAD && reference::needs_more(bytes) {
+        match poll_fn(|cx| dialed.leg.poll_fill(cx, &mut buffer)).await {
+            Ok(Fill::Bytes(count)) => bytes.extend_from_slice(&buffer[..count]),
+            _ => return,
+        }
+    }
 }

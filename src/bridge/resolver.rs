@@ -70,16 +70,27 @@ impl Resolver {
     /// # Errors
     /// [`Failure`] at stage `look-up` or `connect`, naming every address that was tried.
     pub async fn connect(&self, target: &Target, limit: Duration) -> Result<TcpStream, Failure> {
-        let failed = |stage, why| Failure::of(why, Blame::Target, format!("target {target}"), stage);
         let deadline = Instant::now() + limit;
+        let addresses = self.look_up(target, limit).await?;
         let seconds = crate::config::values::duration_text(limit);
-        let addresses = timeout_at(deadline, self.addresses(&target.host)).await;
-        let addresses = addresses.map_err(|_| failed("look-up", way::look_up_silence(&seconds)))?;
-        let addresses = addresses.map_err(|why| failed("look-up", why))?;
-        let addresses: Vec<SocketAddr> = addresses.iter().map(|ip| SocketAddr::new(*ip, target.port)).collect();
         let connected = connect_any(&addresses, matches!(target.host, Host::Address(_)), deadline, &seconds).await;
-        connected.map_err(|why| failed("connect", why))
+        connected.map_err(|why| failed_at("connect", target, why))
     }
+
+    /// Every address of the target, in the system's order of preference.
+    ///
+    /// # Errors
+    /// [`Failure`] at stage `look-up`.
+    pub async fn look_up(&self, target: &Target, limit: Duration) -> Result<Vec<SocketAddr>, Failure> {
+        let found = timeout_at(Instant::now() + limit, self.addresses(&target.host)).await;
+        let found = found.unwrap_or_else(|_| Err(way::look_up_silence(&crate::config::values::duration_text(limit))));
+        let found = found.map_err(|why| failed_at("look-up", target, why))?;
+        Ok(found.iter().map(|ip| SocketAddr::new(*ip, target.port)).collect())
+    }
+}
+
+fn failed_at(stage: &'static str, target: &Target, why: Explained) -> Failure {
+    Failure::of(why, Blame::Target, format!("target {target}"), stage)
 }
 
 async fn look_up(name: &str) -> Result<Arc<[IpAddr]>, Explained> {

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::failed::{Failed, code};
-use super::talk::{Word, step};
+use super::talk::{Word, say, step};
 use super::{Done, add, identities, proof};
 use crate::bridge::forwarder;
 use crate::config::{Name, Places, store};
@@ -104,7 +104,7 @@ fn show(places: &Places, name: &Name, json: bool) -> Done {
     eprintln!("  SHA-256     {}", facts.fingerprint);
     eprintln!("  Thumbprint  {}  (SHA-1, as Windows shows it)", facts.thumbprint);
     eprintln!("  vouches     {} (certificate to {})", pair.facts.names_text(), pair.facts.not_after.date());
-    print!("{pem}");
+    say!("{}", pem.trim_end());
     Ok(0)
 }
 

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use super::add::millis;
 use super::failed::{Failed, code};
-use super::talk::{self, Word};
+use super::talk::{self, Word, say};
 use super::{Done, firewall, proof};
 use crate::bridge::dialer::Dialer;
 use crate::bridge::forwarder;
@@ -74,7 +74,7 @@ impl Check {
             let verdict = if failures == 0 { "the path works" } else { "the path does not work" };
             let plural = |count| if count == 1 { "" } else { "s" };
             let (some, more) = (plural(warnings), plural(failures));
-            println!("{name}: {verdict}; {warnings} warning{some}, {failures} failure{more}");
+            say!("{name}: {verdict}; {warnings} warning{some}, {failures} failure{more}");
         }
         Ok(if failures == 0 { 0 } else { code::FAILED })
     }
@@ -91,14 +91,14 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn head(&self, text: &str) {
         if !self.quiet {
-            println!("{text}");
+            say!("{text}");
         }
     }
 
     fn note(&mut self, id: &'static str, result: Word, text: String, hint: Option<String>) {
         if !self.quiet {
             talk::result(result, &text);
-            hint.iter().for_each(|hint| println!("        hint: {hint}"));
+            hint.iter().for_each(|hint| say!("        hint: {hint}"));
         }
         self.steps.push(Step { id, result, text, hint });
     }

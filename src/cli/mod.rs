@@ -16,6 +16,7 @@ mod install;
 mod list;
 mod outbound;
 mod ports;
+mod probe;
 mod proof;
 mod remove;
 mod run;
@@ -61,6 +62,7 @@ enum Command {
     Show(show::Show),
     Cert(cert::Cert),
     Check(check::Check),
+    Probe(probe::Probe),
     Trust(trust::TrustCommand),
     Demo(demo::Demo),
     Run(run::Run),
@@ -84,6 +86,7 @@ Look:
   cert show NAME            the certificate that clients must trust
 Diagnose:
   check NAME                walk the path, name each fault and its cure
+  probe HOST:PORT           find out what a server speaks; changes nothing
   trust NAME                compare the target's certificate with the pinned one
   demo [PORT]               the whole bridge on this machine, without Exchange
 Service:
@@ -107,7 +110,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(code::USAGE));
         }
     };
-    match run(arguments) {
+    match run(arguments).and_then(|code| talk::all_said().map(|()| code)) {
         Ok(code) => ExitCode::from(code),
         Err(failed) => failed.report(),
     }
@@ -115,8 +118,8 @@ pub fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Done {
     if arguments.version {
-        println!("ewsbridge {}", env!("CARGO_PKG_VERSION"));
-        println!("{}", crate::tls::library::version());
+        talk::say!("ewsbridge {}", env!("CARGO_PKG_VERSION"));
+        talk::say!("{}", crate::tls::library::version());
         return Ok(0);
     }
     let places = arguments.places.places();
@@ -132,6 +135,7 @@ fn run(arguments: Arguments) -> Done {
         Some(Command::Show(command)) => command.run(&places),
         Some(Command::Cert(command)) => command.run(&places),
         Some(Command::Check(command)) => command.run(&places),
+        Some(Command::Probe(command)) => command.run(),
         Some(Command::Trust(command)) => command.run(&places),
         Some(Command::Demo(command)) => command.run(),
         Some(Command::Run(command)) => command.run(&places),
@@ -185,7 +189,7 @@ fn lock(places: &Places) -> Result<Flock<File>, Failed> {
 
 fn print_json(document: &impl serde::Serialize) {
     match serde_json::to_string_pretty(document) {
-        Ok(text) => println!("{text}"),
+        Ok(text) => talk::say!("{text}"),
         Err(error) => eprintln!("json: {error}"),
     }
 }
@@ -201,7 +205,7 @@ fn print_table<const N: usize>(rows: impl IntoIterator<Item = [String; N]>) {
     let widths: Vec<usize> = (0..N).map(width).collect();
     for row in &rows {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        println!("{}", cells.join("  ").trim_end());
+        talk::say!("{}", cells.join("  ").trim_end());
     }
 }
 

@@ -10,8 +10,7 @@ use crate::tls::certificate::Facts;
 use crate::tls::identity;
 use crate::tls::reference::{self, Anchor, Http, Seen};
 
-/// The page that every Exchange has, and answers with 401 to a stranger.
-pub(super) const PAGE: &str = "/EWS/Exchange.asmx";
+pub(super) use crate::bridge::auto::PAGE;
 
 /// Visits a forwarder through its own port, as a client that was given its certificate.
 ///

@@ -6,6 +6,7 @@ use toml_edit::DocumentMut;
 
 use super::Done;
 use super::failed::{Failed, code};
+use super::talk::say;
 use crate::config::settings::KEYS;
 use crate::config::{Places, store};
 
@@ -56,12 +57,12 @@ impl Show {
             super::print_json(&Document { schema: 1, ok: true, name: name.to_string(), file, settings: rows });
             return Ok(0);
         }
-        println!("# {file}");
+        say!("# {file}");
         for row in rows {
             match row {
-                Row { key, value: Some(value), default: false } => println!("{key:<19} = {value}"),
-                Row { key, value: Some(value), default: true } => println!("{key:<19} = {value:<12} # default"),
-                Row { key, value: None, .. } => println!("#{key:<18} is not set"),
+                Row { key, value: Some(value), default: false } => say!("{key:<19} = {value}"),
+                Row { key, value: Some(value), default: true } => say!("{key:<19} = {value:<12} # default"),
+                Row { key, value: None, .. } => say!("#{key:<18} is not set"),
             }
         }
         Ok(0)

@@ -1,7 +1,10 @@
 //! How commands talk: a step a line on stderr, a word and not a colour for its meaning; questions.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::sync::OnceLock;
+
+use super::failed::Failed;
 
 /// How a step went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -32,12 +35,40 @@ impl Word {
 
 /// Prints one step to stderr.
 pub(super) fn step(word: Word, text: impl Display) {
-    eprintln!("  {}  {text}", word.shown(colour(io::stderr().is_terminal())));
+    // Who no longer reads the talk must not stop the work.
+    let _ = writeln!(io::stderr(), "  {}  {text}", word.shown(colour(io::stderr().is_terminal())));
 }
 
 /// Prints one step to stdout, where the steps are the result.
 pub(super) fn result(word: Word, text: impl Display) {
-    println!("  {}  {text}", word.shown(colour(io::stdout().is_terminal())));
+    say!("  {}  {text}", word.shown(colour(io::stdout().is_terminal())));
+}
+
+/// Prints a line of the result to stdout, where `println!` would panic if it can't be written.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::cli::talk::write_line(format_args!($($text)*)) };
+}
+pub(super) use say;
+
+/// Why a line of the result was lost.
+static LOST: OnceLock<String> = OnceLock::new();
+
+/// What [`say!`] calls.
+pub(super) fn write_line(text: fmt::Arguments<'_>) {
+    match writeln!(io::stdout(), "{text}") {
+        Ok(()) => {}
+        // The reader has had enough, as `head` has after ten lines.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        Err(error) => _ = LOST.set(crate::words::of(&error)),
+    }
+}
+
+/// Whether every line of the result was written, or its reader wanted no more.
+///
+/// # Errors
+/// What the system said of a line that is lost, on a full disk say.
+pub(super) fn all_said() -> Result<(), Failed> {
+    LOST.get().map_or(Ok(()), |cause| Err(Failed::new(format!("standard output: write: {cause}"))))
 }
 
 /// `NO_COLOR` beats `CLICOLOR_FORCE` beats the terminal.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use toml_edit::{Array, Value};
 
 use super::failed::{Failed, code};
-use super::talk;
+use super::talk::{self, say};
 use super::undo::Undo;
 use super::{Done, add, proof, set};
 use crate::bridge::dialer::Dialer;
@@ -69,12 +69,12 @@ impl TrustCommand {
         }
         print_side_by_side(&settings, &pinned, &shown);
         if pinned.contains(&shown.fingerprint) {
-            println!("{name}: the target shows the pinned certificate; nothing to do");
+            say!("{name}: the target shows the pinned certificate; nothing to do");
             return Ok(0);
         }
         self.decide(&name, shown.fingerprint)?;
         pin(places, &name, shown.fingerprint, self.add)?;
-        println!("{name}: pinned; the path: ewsbridge check {name}");
+        say!("{name}: pinned; the path: ewsbridge check {name}");
         Ok(0)
     }
 
@@ -112,15 +112,15 @@ async fn presented(name: &Name, settings: &Settings) -> Result<Facts, Failed> {
 }
 
 fn print_side_by_side(settings: &Settings, pinned: &[Fingerprint], shown: &Facts) {
-    println!("trusted so far");
+    say!("trusted so far");
     match &settings.trust {
-        Trust::Pin(_) => pinned.iter().for_each(|pin| println!("  SHA-256     {pin}")),
-        Trust::System(_) => println!("  whatever this system's authorities vouch for"),
-        Trust::Ca(file, _) => println!("  whatever {} vouches for", file.display()),
-        Trust::Insecure => println!("  anything (insecure = true)"),
+        Trust::Pin(_) => pinned.iter().for_each(|pin| say!("  SHA-256     {pin}")),
+        Trust::System(_) => say!("  whatever this system's authorities vouch for"),
+        Trust::Ca(file, _) => say!("  whatever {} vouches for", file.display()),
+        Trust::Insecure => say!("  anything (insecure = true)"),
     }
-    println!("the target shows");
-    proof::facts_lines(shown).iter().for_each(|line| println!("  {line}"));
+    say!("the target shows");
+    proof::facts_lines(shown).iter().for_each(|line| say!("  {line}"));
 }
 
 fn pins_of(settings: &Settings) -> Vec<Fingerprint> {

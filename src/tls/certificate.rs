@@ -244,7 +244,7 @@ fn alternative_name(name: &GeneralNameRef) -> Option<String> {
 }
 
 /// The text with everything escaped that could move a cursor or reverse a line, cut at [`TEXT_MAX`].
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let hidden = |c: char| {
         c.is_control()
             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')

@@ -5,7 +5,7 @@
 pub mod certificate;
 pub mod credential;
 pub mod explain;
-mod faults;
+pub mod faults;
 pub mod identity;
 pub mod inbound;
 pub mod library;
@@ -13,5 +13,7 @@ pub mod offer;
 pub mod outbound;
 pub mod pfx;
 pub mod reference;
+mod refusal;
+pub mod scan;
 mod sessions;
 pub mod trust;

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use openssl::error::ErrorStack;
-use openssl::ssl::{self, ErrorCode, ShutdownState, Ssl, SslContext, SslStream, SslVersion};
+use openssl::ssl::{self, ErrorCode, ShutdownState, Ssl, SslContext, SslRef, SslStream, SslVersion};
 use openssl::x509::X509;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -86,7 +86,7 @@ impl Connector {
         let address = socket.tcp().peer_addr().ok();
         let resuming = address.and_then(|address| self.resume(&mut ssl, address));
         let stream = SslStream::new(ssl, socket).map_err(Failed::openssl)?;
-        let mut leg = Outbound { stream, ended: None };
+        let mut leg = Outbound { stream, ended: None, early: Early::default(), is_writing: false };
         let limit = self.settings.deadlines.handshake;
         let shaken = leg.shake(if resuming.is_some() { RESUMPTION.min(limit / 2) } else { limit }).await;
         if let Some(refusal) = verdict.get().cloned() {
@@ -189,6 +189,10 @@ impl Failed {
 pub struct Outbound {
     stream: SslStream<Socket>,
     ended: Option<Ending>,
+    /// What came while a new handshake kept a write waiting.
+    early: Early,
+    /// A write has begun and is to be repeated.
+    is_writing: bool,
 }
 
 impl Outbound {
@@ -261,14 +265,8 @@ impl Outbound {
         self.ended = Some(how);
         Fill::Ended(how)
     }
-}
 
-/// How often one operation goes on before other tasks get their turn: a peer that drips records
-/// would otherwise keep a thread.
-const ATTEMPTS: usize = 64;
-
-impl Leg for Outbound {
-    fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<Fill>> {
+    fn read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<Fill>> {
         if let Some(how) = self.ended {
             return Poll::Ready(Ok(Fill::Ended(how)));
         }
@@ -287,8 +285,100 @@ impl Leg for Outbound {
         })
     }
 
+    /// Lets a new handshake that the server has asked for come to its end.
+    ///
+    /// Until it does, the server's bytes still arrive, and OpenSSL takes them for a violation of the
+    /// protocol unless it meets them in a read (measured: alert 10, and the connection lost). So no
+    /// write goes on meanwhile; what is read is kept for [`Leg::poll_fill`]. When [`EARLY`] bytes are
+    /// kept, it waits for that to be called, by the task that polls both.
+    fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A record that has begun to leave comes first; OpenSSL begins no handshake before its end.
+        while !self.is_writing && is_renegotiating(self.stream.ssl()) {
+            if self.early.is_full() {
+                return Poll::Pending;
+            }
+            let mut piece = [0; 4096];
+            match self.read(cx, &mut piece) {
+                Poll::Ready(Ok(Fill::Bytes(count))) => self.early.put(&piece[..count]),
+                Poll::Ready(Ok(Fill::Ended(_))) => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                // The handshake may have ended behind the last byte.
+                Poll::Pending if is_renegotiating(self.stream.ssl()) => return Poll::Pending,
+                Poll::Pending => break,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Bytes that were read before they were asked for, in order.
+#[derive(Default)]
+struct Early {
+    bytes: Vec<u8>,
+    given: usize,
+}
+
+/// As much as a server may send between its wish for a handshake and our hello, within what TCP holds
+/// in flight on an ordinary network.
+const EARLY: usize = 1 << 20;
+
+impl Early {
+    fn is_full(&self) -> bool {
+        self.bytes.len() - self.given >= EARLY
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Gives back the next bytes, if there are any; memory goes with the last.
+    fn take(&mut self, buffer: &mut [u8]) -> usize {
+        let left = &self.bytes[self.given..];
+        let count = left.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&left[..count]);
+        self.given += count;
+        if self.given == self.bytes.len() {
+            *self = Self::default();
+        }
+        count
+    }
+}
+
+/// Whether a handshake is under way, or asked for, on a connection that had its first.
+#[allow(unsafe_code)]
+fn is_renegotiating(ssl: &SslRef) -> bool {
+    use foreign_types::ForeignTypeRef;
+    unsafe extern "C" {
+        fn SSL_renegotiate_pending(ssl: *const openssl_sys::SSL) -> std::ffi::c_int;
+    }
+    // SAFETY: the connection is alive, and the call only looks at it.
+    !ssl.is_init_finished() || unsafe { SSL_renegotiate_pending(ssl.as_ptr()) } != 0
+}
+
+/// How often one operation goes on before other tasks get their turn: a peer that drips records
+/// would otherwise keep a thread.
+const ATTEMPTS: usize = 64;
+
+impl Leg for Outbound {
+    fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<Fill>> {
+        let early = self.early.take(buffer);
+        if early > 0 {
+            return Poll::Ready(Ok(Fill::Bytes(early)));
+        }
+        let was_renegotiating = is_renegotiating(self.stream.ssl());
+        let filled = self.read(cx, buffer);
+        if was_renegotiating && filled.is_pending() && !is_renegotiating(self.stream.ssl()) {
+            // A write that waited for this end has seen no event of its own.
+            cx.waker().wake_by_ref();
+        }
+        filled
+    }
+
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.drive(cx, |stream| stream.ssl_write(bytes)).map_err(as_io)
+        ready!(self.poll_settled(cx))?;
+        let written = self.drive(cx, |stream| stream.ssl_write(bytes)).map_err(as_io);
+        self.is_writing = written.is_pending();
+        written
     }
 
     fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -301,11 +391,14 @@ impl Leg for Outbound {
             Ending::Reset => Poll::Ready(self.stream.get_mut().abort()),
             Ending::Fin => Poll::Ready(self.stream.get_ref().finish()),
             // No FIN yet: IIS takes it for a client that has gone. It follows when the target has ended.
-            Ending::CloseNotify => match ready!(self.drive(cx, SslStream::shutdown)) {
-                Ok(_) => Poll::Ready(Ok(())),
-                Err(error) if error.code() == ErrorCode::ZERO_RETURN => Poll::Ready(Ok(())),
-                Err(error) => Poll::Ready(Err(as_io(error))),
-            },
+            Ending::CloseNotify => {
+                ready!(self.poll_settled(cx))?;
+                match ready!(self.drive(cx, SslStream::shutdown)) {
+                    Ok(_) => Poll::Ready(Ok(())),
+                    Err(error) if error.code() == ErrorCode::ZERO_RETURN => Poll::Ready(Ok(())),
+                    Err(error) => Poll::Ready(Err(as_io(error))),
+                }
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use super::certificate::Facts;
+use super::certificate::{Facts, printable};
 use super::library;
 use super::trust::fingerprint;
 use crate::config::Fingerprint;
@@ -50,6 +50,8 @@ pub struct Http {
     pub status: u16,
     /// The ways to sign in that `WWW-Authenticate` offers.
     pub schemes: Vec<String>,
+    /// The `Server` header, safe to print.
+    pub server: Option<String>,
     /// From the request to the head of the answer.
     pub time: Duration,
 }
@@ -129,12 +131,12 @@ fn verdict(verified: openssl::x509::X509VerifyResult, error: &openssl::ssl::Erro
 /// The most of an answer's head that is read.
 const HEAD: usize = 16 << 10;
 
-async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), host: &str, path: &str) -> Option<Http> {
+/// Asks for a page and reads the head of the answer; `None` if none comes that is HTTP.
+pub(super) async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), host: &str, path: &str) -> Option<Http> {
     let began = Instant::now();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: ewsbridge\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.ok()?;
+    stream.write_all(request(host, path).as_bytes()).await.ok()?;
     let mut head = Vec::new();
-    while head.len() < HEAD && !head.windows(4).any(|end| end == b"\r\n\r\n") {
+    while head.len() < HEAD && needs_more(&head) {
         let mut piece = [0; 2048];
         match stream.read(&mut piece).await {
             Ok(0) | Err(_) => break,
@@ -144,12 +146,24 @@ async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), host: &str, pat
     Http::parse(&head, began.elapsed())
 }
 
+/// The request of a stranger: no cookie, no credentials.
+pub fn request(host: &str, path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: ewsbridge\r\nConnection: close\r\n\r\n")
+}
+
+/// Whether an answer's head is not there to its end; what is no HTTP needs no more.
+pub fn needs_more(answer: &[u8]) -> bool {
+    let is_http = b"HTTP/".iter().zip(answer).all(|(wanted, found)| wanted == found);
+    is_http && !answer.windows(4).any(|end| end == b"\r\n\r\n")
+}
+
 impl Http {
-    fn parse(head: &[u8], time: Duration) -> Option<Self> {
+    /// Reads the head of an answer; `None` if it is no HTTP.
+    pub fn parse(head: &[u8], time: Duration) -> Option<Self> {
         let head = String::from_utf8_lossy(head);
         let mut lines = head.lines();
         let status = lines.next()?.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
-        let mut schemes: Vec<String> = Vec::new();
+        let (mut schemes, mut server): (Vec<String>, _) = (Vec::new(), None);
         for line in lines.take_while(|line| !line.is_empty()) {
             let Some((field, value)) = line.split_once(':') else { continue };
             let scheme = value.split_whitespace().next().unwrap_or_default();
@@ -158,8 +172,11 @@ impl Http {
             {
                 schemes.push(scheme.to_owned());
             }
+            if field.eq_ignore_ascii_case("server") && !value.trim().is_empty() {
+                server = Some(printable(value.trim()));
+            }
         }
-        Some(Self { status, schemes, time })
+        Some(Self { status, schemes, server, time })
     }
 }
 
@@ -203,7 +220,10 @@ mod tests {
         let head = b"HTTP/1.1 401 Unauthorized\r\nServer: Microsoft-IIS/8.5\r\nWWW-Authenticate: Negotiate\r\nwww-authenticate: NTLM\r\n\r\n";
         let http = Http::parse(head, Duration::ZERO).unwrap();
         assert_eq!((http.status, http.schemes), (401, vec!["Negotiate".to_owned(), "NTLM".to_owned()]));
+        assert_eq!(http.server.as_deref(), Some("Microsoft-IIS/8.5"));
         assert_eq!(Http::parse(b"220 mail ESMTP\r\n", Duration::ZERO), None);
         assert_eq!(Http::parse(b"", Duration::ZERO), None);
+        let hostile = Http::parse(b"HTTP/1.0 200 ok\r\nServer: \x1b[2Jx\r\n\r\n", Duration::ZERO).unwrap();
+        assert_eq!(hostile.server.as_deref(), Some("\\u{1b}[2Jx"));
     }
 }

@@ -9,12 +9,12 @@ use std::sync::{Arc, OnceLock};
 
 use openssl::hash::MessageDigest;
 use openssl::ssl::{SslContextBuilder, SslRef, SslVerifyMode};
-use openssl::x509::store::{X509Store, X509StoreBuilder};
+use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::verify::{X509CheckFlags, X509VerifyFlags};
 use openssl::x509::{X509, X509Ref, X509StoreContextRef, X509VerifyResult};
 
 use super::certificate;
-use super::faults::{accepts, all_faults, bears, cause_of, common_name_is, fault_of, is_unvouched, is_valid_today};
+use super::refusal::{accepts, all_faults, bears, cause_of, common_name_is, fault_of, is_unvouched, is_valid_today};
 use crate::config::settings::Trust;
 use crate::config::values::{Fault, Host};
 use crate::config::{Fingerprint, Settings};
@@ -114,11 +114,11 @@ impl Judge {
         context.set_verify(SslVerifyMode::PEER);
         let rule = match &settings.trust {
             Trust::System(accept) => {
-                context.set_cert_store(authorities(system_place()?)?);
+                context.set_cert_store(authorities(system_place()?)?.build());
                 Rule::Chain { accept: accept.as_slice().into(), voucher: Voucher::System }
             }
             Trust::Ca(file, accept) => {
-                context.set_cert_store(authorities(file)?);
+                context.set_cert_store(authorities(file)?.build());
                 Rule::Chain { accept: accept.as_slice().into(), voucher: Voucher::File(file.clone()) }
             }
             Trust::Pin(pins) => Rule::Pins(pins.as_slice().into()),
@@ -189,13 +189,13 @@ impl Judge {
 
 /// A file of authorities. Whatever stands in it is an anchor, also an intermediate or the server's
 /// own certificate.
-fn authorities(file: &Path) -> Result<X509Store, Error> {
+pub(super) fn authorities(file: &Path) -> Result<X509StoreBuilder, Error> {
     let mut store = X509StoreBuilder::new()?;
     for authority in certificate::read_pem_chain(file)? {
         store.add_cert(authority)?;
     }
     store.set_flags(X509VerifyFlags::PARTIAL_CHAIN)?;
-    Ok(store.build())
+    Ok(store)
 }
 
 /// The first place on this system that holds authorities.
@@ -250,12 +250,7 @@ fn may_go_on(ok: bool, accept: &[Fault], name: &Host, context: &mut X509StoreCon
     let is_early = error.as_raw() == openssl_sys::X509_V_ERR_EE_KEY_TOO_SMALL && fault.is_some();
     let complete = context.chain().filter(|_| ok || fault.is_some() && !is_early);
     let refusal = complete.and_then(|chain| all_faults(accept, chain, name));
-    let first = || Refusal {
-        cause: cause_of(error, fault, current, leaf, name),
-        faults: Vec::from_iter(fault),
-        unvouched: is_unvouched(error),
-        leaf: leaf.map(X509Ref::to_owned),
-    };
+    let first = || self::refusal(error, current, leaf, name);
     if is_early && verdict.get().is_none() {
         // The server's key is looked at before its chain, of which nothing could be said then. The
         // refusal stands; OpenSSL asks once more for each certificate of the chain, good ones included,
@@ -269,4 +264,17 @@ fn may_go_on(ok: bool, accept: &[Fault], name: &Host, context: &mut X509StoreCon
     }
     let _ = verdict.last.set(refusal.unwrap_or_else(first));
     false
+}
+
+/// What OpenSSL's verification met at a certificate, in words.
+pub(super) fn refusal(
+    error: X509VerifyResult,
+    current: Option<&X509Ref>,
+    leaf: Option<&X509Ref>,
+    name: &Host,
+) -> Refusal {
+    let fault = fault_of(error.as_raw(), current, name);
+    let cause = cause_of(error, fault, current, leaf, name);
+    let leaf = leaf.map(X509Ref::to_owned);
+    Refusal { cause, faults: Vec::from_iter(fault), unvouched: is_unvouched(error), leaf }
 }

@@ -2,7 +2,10 @@
 
 use openssl::asn1::{Asn1Integer, Asn1Time};
 use openssl::bn::{BigNum, MsbOption};
+use openssl::ec::{EcGroup, EcKey};
 use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
+use openssl::pkcs12::Pkcs12;
 use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
 use openssl::x509::extension::{
@@ -11,6 +14,7 @@ use openssl::x509::extension::{
 use openssl::x509::{X509, X509Builder, X509Name, X509NameBuilder};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
@@ -116,6 +120,36 @@ impl Pki {
         self.store(name, vec![leaf.build()], leaf_key)
     }
 
+    /// With an ECDSA key.
+    pub fn ecdsa_server(&self) -> Certificate {
+        let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).expect("P-256");
+        let leaf_key = PKey::from_ec_key(EcKey::generate(&group).expect("EC key")).expect("EC key");
+        let leaf = leaf(&leaf_key, None, &self.root, &self.root_key);
+        self.store("ecdsa", vec![leaf], leaf_key)
+    }
+
+    /// Under so many intermediates that the chain takes more than 16 KiB, which is more than a record.
+    pub fn server_under_many(&self) -> Certificate {
+        let authority_key = key(2048, "intermediate");
+        let mut chain = Vec::new();
+        let mut issuer = (self.root.clone(), self.root_key.clone());
+        while chain.iter().map(|link: &X509| link.to_der().expect("DER").len()).sum::<usize>() < 16 << 10 {
+            let mut authority = builder(&common_name(&format!("Level {}", chain.len())), &authority_key, false);
+            authority.set_issuer_name(issuer.0.subject_name()).expect("intermediate");
+            make_authority(&mut authority);
+            let mut names = SubjectAlternativeName::new();
+            (0..30).for_each(|number| _ = names.dns(&format!("authority-{number}.certificates.exchange.example")));
+            let names = names.build(&authority.x509v3_context(None, None)).expect("names");
+            authority.append_extension(names).expect("names");
+            authority.sign(&issuer.1, MessageDigest::sha256()).expect("intermediate");
+            issuer = (authority.build(), authority_key.clone());
+            chain.insert(0, issuer.0.clone());
+        }
+        let leaf_key = key(2048, "leaf");
+        chain.insert(0, leaf(&leaf_key, None, &issuer.0, &issuer.1));
+        self.store("many", chain, leaf_key)
+    }
+
     /// The same under an intermediate.
     pub fn server_under_intermediate(&self) -> Certificate {
         self.under_intermediate("good", 2048, MessageDigest::sha256())
@@ -159,17 +193,65 @@ impl Pki {
         let pem: Vec<u8> = chain.iter().flat_map(|cert| cert.to_pem().expect("PEM")).collect();
         fs::write(&cert_file, pem).expect("certificate file");
         // The traditional form, which OpenSSL of 2012 reads as well.
-        let key_pem = key.rsa().expect("RSA").private_key_to_pem().expect("PEM");
+        let key_pem = match key.rsa() {
+            Ok(rsa) => rsa.private_key_to_pem().expect("PEM"),
+            Err(_) => key.private_key_to_pem_pkcs8().expect("PEM"),
+        };
         fs::write(&key_file, key_pem).expect("key file");
         Certificate { chain, key, cert_file, key_file, _dir: self.dir.clone() }
     }
 }
 
 impl Certificate {
+    /// With its key as Java reads it.
+    pub fn p12_file(&self) -> PathBuf {
+        let file = self.cert_file.with_extension("p12");
+        made_once(&file, |file| {
+            let mut chain = openssl::stack::Stack::new().expect("a stack");
+            self.chain[1..].iter().for_each(|link| chain.push(link.clone()).expect("a stack"));
+            let mut p12 = Pkcs12::builder();
+            p12.name("server").pkey(&self.key).cert(&self.chain[0]).ca(chain);
+            let p12 = p12.build2(P12_PASSWORD).expect("PKCS #12");
+            fs::write(file, p12.to_der().expect("DER")).expect("PKCS #12 file");
+        });
+        file
+    }
+
+    /// With its key as NSS reads it: a folder.
+    pub fn nss_database(&self) -> PathBuf {
+        let (folder, p12) = (self.cert_file.with_extension("nss"), self.p12_file());
+        made_once(&folder, |folder| {
+            fs::create_dir(folder).expect("a folder");
+            let database = format!("sql:{}", folder.display());
+            run(Command::new("certutil").args(["-N", "--empty-password", "-d", &database]));
+            let mut import = Command::new("pk12util");
+            import.arg("-i").arg(p12).args(["-d", &database, "-W", P12_PASSWORD, "-K", ""]);
+            run(&mut import);
+        });
+        folder
+    }
+
     /// As a pin is written: over the leaf.
     pub fn pin(&self) -> String {
         format!("sha256:{}", super::sha256(&self.chain[0].to_der().expect("DER")))
     }
+}
+
+/// The password of [`Certificate::p12_file`].
+pub const P12_PASSWORD: &str = "not secret";
+
+/// Makes a file or folder that isn't there; tests that want the same one wait for each other.
+fn made_once(path: &Path, make: impl FnOnce(&Path)) {
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _making = MAKING.lock().expect("no panic while held");
+    if !path.exists() {
+        make(path);
+    }
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// RSA keys take long to make; each use below a root has one for the whole test program.

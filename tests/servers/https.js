@@ -2,7 +2,7 @@
 //
 //   node https.js KEY CERT PROTOCOL CIPHERS
 //
-// PROTOCOL is TLSv1, TLSv1_1 or TLSv1_2, CIPHERS an OpenSSL list. Prints `listening PORT`, then
+// PROTOCOL is TLSv1, TLSv1_1 or TLSv1_2, CIPHERS an OpenSSL list. Prints `listening PORT LIBRARY VERSION`, then
 // `connection N` for each TLS connection.
 //
 //   POST /hash        `LENGTH SHA256` of the body
@@ -11,6 +11,7 @@
 //                     does for some folders; then as /hash
 //   GET  /bytes/N/S   N bytes of the stream with seed S
 //   GET  /drip/N/S    the same, written one byte at a time
+//   GET  /EWS/Exchange.asmx  401, as Exchange answers who has not logged in
 //   POST /login/M     the connection belongs to M from now on; a second login is refused (409)
 //   POST /work/N      refused (401) before a login; the body must be M's stream (else 422);
 //                     answers N bytes of M's stream. As NTLM does: the connection is the user.
@@ -114,6 +115,14 @@ var routes = {
     response.writeHead(200, { 'Content-Length': length });
     send(response, new Stream(seed), Number(length));
   },
+  EWS: function (request, response) {
+    response.writeHead(401, {
+      Server: 'Microsoft-IIS/8.5',
+      'WWW-Authenticate': ['Negotiate', 'NTLM'],
+      'Content-Length': 0
+    });
+    response.end();
+  },
   drip: function (request, response, length, seed) {
     response.writeHead(200, { 'Content-Length': length });
     drip(response, new Stream(seed).next(Number(length)), 0);
@@ -162,5 +171,5 @@ server.on('clientError', function (error) {
 });
 server.timeout = 0;
 server.listen(0, '127.0.0.1', 511, function () {
-  console.log('listening ' + server.address().port);
+  console.log('listening ' + server.address().port + ' OpenSSL ' + process.versions.openssl);
 });
