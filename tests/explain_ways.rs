@@ -8,6 +8,8 @@ mod common;
 use std::fs;
 use std::net::UdpSocket;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use cli_support::{EWSBRIDGE, Outcome, Sandbox, free_port, run_to_end};
 use common::{Bridge, Pki};
@@ -63,18 +65,17 @@ fn needs_root_target_to_which_there_is_a_way_again_is_reached() {
 }
 
 /// A name server that answers each question with this code (RFC 1035 §4.1.1): 2 can't tell, 3 no such name.
-fn name_server(code: u8) -> UdpSocket {
+fn name_server(code: &Arc<AtomicU8>) {
     let server = UdpSocket::bind(("127.0.0.97", 53)).unwrap();
-    let answering = server.try_clone().unwrap();
+    let code = Arc::clone(code);
     std::thread::spawn(move || {
         let mut message = [0; 512];
-        while let Ok((length, client)) = answering.recv_from(&mut message) {
+        while let Ok((length, client)) = server.recv_from(&mut message) {
             message[2] |= 0x80;
-            message[3] = message[3] & 0xf0 | code;
-            let _ = answering.send_to(&message[..length], client);
+            message[3] = message[3] & 0xf0 | code.load(Ordering::SeqCst);
+            let _ = server.send_to(&message[..length], client);
         }
     });
-    server
 }
 
 #[tokio::test]
@@ -100,19 +101,18 @@ async fn needs_root_name_that_is_not_found_is_explained_and_found_once_it_is_rig
             .cover(real.to_str().unwrap(), &resolv)
             .start()
     };
+    let answer = Arc::new(AtomicU8::new(3));
+    name_server(&answer);
     let right = "hint=\"is the name right? this machine must find it: getent hosts NAME\"";
     let up = "hint=\"is the name server of this machine up (/etc/resolv.conf)? or give the target's address\"";
     for (code, cause, hint) in
         [(3, "name or service not known", right), (2, "temporary failure in name resolution", up)]
     {
-        let server = name_server(code);
+        answer.store(code, Ordering::SeqCst);
         let bridge = started();
         bridge.try_client().await.unwrap_err();
         let line = bridge.wait_for_log(&["WARN", "look-up: "]).line;
         assert!(line.contains(&format!("target ews.test:{port}: look-up: {cause} ")) && line.contains(hint), "{line}");
-        // Out of its wait, so that its address is free again.
-        drop(bridge);
-        let _ = nix::sys::socket::shutdown(std::os::fd::AsRawFd::as_raw_fd(&server), nix::sys::socket::Shutdown::Both);
     }
     fs::write(&hosts, "127.0.0.1 localhost ews.test\n").unwrap();
     common::is_served(&started()).await;

@@ -1,7 +1,7 @@
 //! Any failure of TLS, of a socket or of a certificate: its cause in plain words, and the cure.
 //!
-//! [`alert`] is about what the target said, [`verdict`] about what OpenSSL refuses in our name,
-//! [`wire`] about connections that end, fall silent or speak something else; [`way`] is the way to
+//! `alert` is about what the target said, `verdict` about what OpenSSL refuses in our name,
+//! `wire` about connections that end, fall silent or speak something else; [`way`] is the way to
 //! the target, [`certificate`] its certificate, [`client`] the other side. Nobody here knows who asks:
 //! `add`, `check`, `probe`, the log.
 //!
