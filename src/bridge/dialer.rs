@@ -57,7 +57,8 @@ pub struct Reached {
 impl Dialed {
     /// Closes the connection, which some servers serve one at a time, and keeps what it showed.
     pub async fn close(mut self) -> Reached {
-        let _ = poll_fn(|cx| self.leg.poll_end(cx, Ending::CloseNotify)).await;
+        let goodbye = poll_fn(|cx| self.leg.poll_end(cx, Ending::CloseNotify));
+        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
         Reached {
             address: self.leg.address().map_or_else(|| "-".to_owned(), |address| address.ip().to_string()),
             version: self.leg.version(),
@@ -69,6 +70,9 @@ impl Dialed {
         }
     }
 }
+
+/// How long it may take to say goodbye: a server may keep us in new handshakes for ever.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Why an attempt brought no connection.
 enum Missed {

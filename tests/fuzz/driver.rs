@@ -25,8 +25,10 @@ pub trait Subject {
 
 /// A time of mutating for one kind of input.
 pub struct Campaign {
-    /// The name, and that of its folder in `tests/fuzz/corpus`.
+    /// The name, in what is printed and in files' names.
     pub name: &'static str,
+    /// The folder in `tests/fuzz/corpus` whose inputs are mutated.
+    pub corpus: &'static str,
     pub shape: Shape,
     /// How many hundredths of the whole time it takes.
     pub share: u32,
@@ -64,7 +66,7 @@ impl Campaign {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
         let seed = number("EWSBRIDGE_FUZZ_SEED").unwrap_or(now.as_secs());
         let time = Duration::from_secs(seconds) * self.share / 100;
-        let corpus = corpus(self.name);
+        let corpus = corpus(self.corpus);
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("fuzz");
         fs::create_dir_all(&folder).expect("a folder for what fails");
         let threads = self.threads * thread::available_parallelism().map_or(1, usize::from);

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ewsbridge::config::file;
+use ewsbridge::config::values::Version;
 use ewsbridge::leg::{Ending, Fill, Leg};
 use ewsbridge::tls::outbound::{Connector, Failed, Outbound};
+use ewsbridge::tls::scan::{self, Answer, Hello};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -75,6 +77,14 @@ impl Post {
         self.port.accept().await.expect("a connection").0
     }
 
+    /// The server's side: these bytes and the end, whoever asks.
+    async fn serve(&self, flight: &[u8]) {
+        let mut tcp = self.accept().await;
+        let _ = tcp.write_all(flight).await;
+        let _ = tcp.shutdown().await;
+        let _ = tokio::io::copy(&mut tcp, &mut tokio::io::sink()).await;
+    }
+
     /// The bridge's side: a handshake, a word, and whatever comes back.
     async fn dial(&self, settings: u8) -> (String, Vec<u8>) {
         // A server may be gone before its first word.
@@ -89,15 +99,15 @@ impl Post {
 /// What an admin would be told.
 fn told(failed: &Failed) -> String {
     match failed {
-        Failed::Handshake(explained) => {
-            let hint = explained.hint.as_ref().map_or_else(String::new, |cure| cure.text(None));
+        Failed::Handshake(explained) | Failed::Silence(explained) => {
+            let hint = explained.cure.as_ref().map_or_else(String::new, |cure| cure.text(None));
             is_printable(&explained.cause);
             is_printable(&hint);
             format!("{} {hint}", explained.cause)
         }
         Failed::Certificate(refusal) => {
             is_printable(&refusal.cause);
-            format!("certificate {:?} {}", refusal.fault, refusal.cause)
+            format!("certificate {:?} {}", refusal.faults, refusal.cause)
         }
         Failed::Resumption => "resumption".to_owned(),
         Failed::Ours(cause) => panic!("our own fault: {cause}"),
@@ -135,13 +145,8 @@ impl Flights {
 impl Subject for Flights {
     fn take(&mut self, input: &[u8]) -> String {
         let (settings, flight) = input.split_first().unwrap_or((&0, &[]));
-        let server = async {
-            let mut tcp = self.0.accept().await;
-            let _ = tcp.write_all(flight).await;
-            let _ = tcp.shutdown().await;
-            let _ = tokio::io::copy(&mut tcp, &mut tokio::io::sink()).await;
-        };
-        let ((said, got), ()) = self.0.runtime.block_on(async { tokio::join!(self.0.dial(*settings), server) });
+        let both = async { tokio::join!(self.0.dial(*settings), self.0.serve(flight)) };
+        let ((said, got), ()) = self.0.runtime.block_on(both);
         assert!(!said.starts_with("connected") && got.is_empty(), "connected to a server without keys: {said} {got:?}");
         said
     }
@@ -175,5 +180,41 @@ impl Subject for Scripts {
             self.post.runtime.block_on(async { tokio::join!(self.post.dial(settings), server) });
         assert!(said.starts_with(&got), "words that nobody said: {got:?} of {said:?}");
         outcome
+    }
+}
+
+/// The same servers, asked by `probe`.
+pub struct Scans(Post);
+
+impl Scans {
+    pub fn new(fixture: &Fixture) -> Self {
+        Self(Post::new(fixture))
+    }
+}
+
+impl Subject for Scans {
+    fn take(&mut self, input: &[u8]) -> String {
+        let flight = input.get(1..).unwrap_or_default();
+        let hello = Hello {
+            newest: Some(Version::Tls1_2),
+            suites: vec![0xc02f, 0xc013, 0x009c, 0x002f, 0x0033],
+            name: None,
+            extensions: true,
+            length: None,
+        };
+        let ask = scan::ask(self.0.address(), &hello, PATIENCE.end);
+        let answer = self.0.runtime.block_on(async { tokio::join!(ask, self.0.serve(flight)) }).0;
+        match answer {
+            Answer::Flight(flight) => {
+                let chain: usize = flight.chain.iter().map(Vec::len).sum();
+                assert!(chain <= input.len(), "certificates that nobody sent");
+                let (certificates, extensions) = (flight.chain.len().min(4), flight.extensions.len().min(8));
+                let key = flight.key.map_or("-", |key| if matches!(key, scan::Key::Dhe(_)) { "dhe" } else { "curve" });
+                format!("{certificates} {extensions} {key} {} {}", flight.asks, flight.is_complete)
+            }
+            Answer::Unreachable(cause) => panic!("unreachable: {cause}"),
+            Answer::Silent => panic!("silent, though the server has ended"),
+            other => format!("{other:?}"),
+        }
     }
 }
