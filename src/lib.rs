@@ -26,6 +26,7 @@
 //!   speaks the relay's own terms (fill, write, flush, end as close_notify, FIN or reset).
 //! * [`tls::inbound`] is the client's leg (rustls), [`tls::outbound`] the target's (OpenSSL with the
 //!   legacy switches). [`tls::trust`] judges the target's certificate, [`tls::identity`] is our own.
+//!   [`tls::explain`] turns any failure on either side into its cause and its cure.
 //! * [`config`] turns a forwarder's TOML text into settings that can't hold a bad value.
 //! * [`probe`] finds out what a server speaks: [`bridge::auto`] for what a forwarder needs, then
 //!   [`tls::scan`] for what no forwarder would ask.

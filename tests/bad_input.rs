@@ -223,7 +223,7 @@ fn a_target_with_other_versions_or_ciphers() {
 
     let strict = SServer::start(&certificate, &["-tls1_2", "-cipher", "ECDHE-ARIA256-GCM-SHA384"]);
     let words = ["add", "x", &here(free_port()), &strict.address(), "--insecure"];
-    let error = "x: target *: TLS handshake: the server refused what we offered (TLS 1.0 to 1.2, AES ciphers, dhe, 3des, rc4): no version, cipher or name in common (openssl *); tried TLS 1.2, 1.1, 1.0, with and without extensions, with AES, DHE, 3DES, RC4\nhint: if the server serves by name: --server-name NAME; else the cause stands in: the server's own log*";
+    let error = "x: target *: TLS handshake: the server refused what we offered (TLS 1.0 to 1.2, AES ciphers, dhe, 3des, rc4): no version, cipher or name in common (openssl *); tried TLS 1.2, 1.1, 1.0, with and without extensions, with AES, DHE, 3DES, RC4\nhint: if the server serves by name: --server-name NAME; else: the server's own log has the cause*";
     refused(&words, 1, error);
 }
 

@@ -6,7 +6,7 @@ mod common;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -238,7 +238,6 @@ fn devices_that_dislike_versions_or_extensions_are_found_out() {
 #[test]
 fn a_server_that_dislikes_tls_1_3_hellos_alone_works_with_the_defaults() {
     let server = s_server(&["-tls1_2"]);
-    let is_1_3 = |hello: &[u8]| hello.windows(7).any(|bytes| bytes == [0, 43, 0, 9, 8, 3, 4]);
     let found = scanned(&disliking(&server, is_1_3), &[]);
     assert_eq!(found["intolerance"]["versions"], json!(["1.3"]));
     assert!(found["verdict"].as_str().unwrap().starts_with("works with the defaults"), "{found:#}");
@@ -261,19 +260,40 @@ fn hellos_of_lengths_that_hang_are_tried() {
 /// A device that closes at first records of a certain kind.
 fn disliking(server: &impl Listening, dislikes: impl Fn(&[u8]) -> bool + Send + Sync + 'static) -> TcpTarget {
     let server = server.address();
+    choosing(move |hello| (!dislikes(hello)).then_some(server))
+}
+
+/// A device that passes a connection on to where its first record belongs, or else closes it.
+fn choosing(choice: impl Fn(&[u8]) -> Option<SocketAddr> + Send + Sync + 'static) -> TcpTarget {
     TcpTarget::serve(move |mut client: TcpStream| {
         let mut record = vec![0; 5];
         client.read_exact(&mut record).unwrap();
         record.resize(5 + usize::from(u16::from_be_bytes([record[3], record[4]])), 0);
         client.read_exact(&mut record[5..]).unwrap();
-        if dislikes(&record) {
+        let Some(server) = choice(&record) else {
             let _ = client.shutdown(Shutdown::Both);
             return;
-        }
+        };
         let mut server = TcpStream::connect(server).unwrap();
         server.write_all(&record).unwrap();
         pass(client, server);
     })
+}
+
+/// Whether a hello offers TLS 1.3.
+fn is_1_3(hello: &[u8]) -> bool {
+    hello.windows(7).any(|bytes| bytes == [0, 43, 0, 9, 8, 3, 4])
+}
+
+/// As tlslite-ng does when it is limited to TLS 1.0.
+#[test]
+fn a_version_that_only_an_offer_of_tls_1_3_gets_is_not_spoken() {
+    let certificate = Pki::new().server();
+    let newer = SServer::start(&certificate, &["-www", "-tls1_2"]);
+    let older = NodeServer::start("4.9.1", &certificate, "TLSv1", "AES128-SHA");
+    let (new, old) = (newer.address(), older.address());
+    let found = scanned(&choosing(move |hello| Some(if is_1_3(hello) { new } else { old })), &[]);
+    assert_eq!(spoken(&found), ["1.0"]);
 }
 
 /// An Exchange for strangers, and what it was sent inside TLS.

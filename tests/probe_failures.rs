@@ -35,7 +35,7 @@ fn fails_in_json(target: &str) -> Value {
 }
 
 const SOON: Duration = Duration::from_secs(15);
-const LOG: &str = "the server's own log says more; on Windows: Event Viewer, System, source Schannel";
+
 const PORT: &str = "name the server's HTTPS port, usually 443";
 
 #[test]
@@ -106,12 +106,16 @@ fn servers_that_close_or_reset_are_told_apart() {
     });
     let alerting = TcpTarget::answering(&[21, 3, 1, 0, 2, 2, 80]);
     for (server, cause) in [
-        (closing, "the server closed the connection at our ClientHello, without a word"),
-        (resetting, "the server reset the connection"),
-        (alerting, "the server reports an error of its own (openssl 0A000438 tlsv1 alert internal error)"),
+        (closing, "the server closed the connection at our ClientHello, without a reason"),
+        (resetting, "the server reset the connection at our ClientHello, without a reason"),
+        (
+            alerting,
+            "the server reports an error of its own at our ClientHello (openssl 0A000438 tlsv1 alert internal error)",
+        ),
     ] {
-        let told = fails(&server.address().to_string(), SOON);
-        assert_eq!(told, (format!("TLS handshake: {cause}"), LOG.to_owned()));
+        let (told, hint) = fails(&server.address().to_string(), SOON);
+        assert!(told.starts_with(&format!("TLS handshake: {cause}")), "{told}");
+        assert!(hint.contains("the server's own log"), "{hint}");
         assert!(server.accepted() <= 25, "{}", server.accepted());
     }
 }
@@ -120,8 +124,8 @@ fn servers_that_close_or_reset_are_told_apart() {
 fn a_silent_server_costs_less_than_half_a_minute() {
     let server = TcpTarget::silent();
     let (cause, hint) = fails(&server.address().to_string(), Duration::from_secs(30));
-    assert_eq!(cause, "TLS handshake: not finished within 10s");
-    assert_eq!(hint, "is this its HTTPS port? A firewall or an overloaded server may swallow the handshake");
+    assert!(cause.starts_with("TLS handshake: not finished within 10s: no answer to our ClientHello"), "{cause}");
+    assert!(hint.contains("port"), "{hint}");
 }
 
 #[test]
@@ -134,7 +138,10 @@ fn a_server_that_drips_for_ever_costs_no_more() {
         }
     });
     let (cause, _) = fails(&server.address().to_string(), Duration::from_secs(30));
-    assert_eq!(cause, "TLS handshake: not finished within 10s");
+    assert!(
+        cause.starts_with("TLS handshake: not finished within 10s: its answer to our ClientHello does not"),
+        "{cause}"
+    );
 }
 
 #[test]
@@ -145,7 +152,8 @@ fn garbage_without_end_is_cut_off() {
         while stream.write_all(&record).is_ok() {}
     });
     let (cause, hint) = fails(&endless.address().to_string(), SOON);
-    assert_eq!((cause.as_str(), hint.as_str()), ("TLS handshake: openssl 0A000098 excessive message size", LOG));
+    assert!(cause.contains("longer message than is read") && cause.contains("0A000098"), "{cause}");
+    assert_eq!(hint, "let the server send its own certificate and its intermediates, and no others");
 }
 
 #[test]
@@ -155,10 +163,10 @@ fn a_server_that_is_not_there_is_told_from_a_name_that_is_not() {
     drop(socket);
     let (cause, hint) = fails(&deaf, SOON);
     assert_eq!(cause, "connect: connection refused");
-    assert_eq!(hint, "is the server up, and is this its HTTPS port? A firewall in between may refuse too");
+    assert!(hint.contains("nothing listens there on port") && hint.contains("is the service started"), "{hint}");
     let (cause, hint) = fails("nobody.invalid:443", SOON);
     assert!(cause.starts_with("look-up: "), "{cause}");
-    assert_eq!(hint, "is the name right?");
+    assert!(hint.starts_with("is the name right?"), "{hint}");
     let (full, _held) = full_backlog();
     let (cause, _) = fails(&full.to_string(), Duration::from_secs(20));
     assert_eq!(cause, "connect: no answer within 10s");

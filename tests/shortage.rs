@@ -36,7 +36,7 @@ async fn no_descriptor_for_the_target_is_alert_80_and_our_own_fault() {
     let mut answer = Vec::new();
     within("the alert", tcp.read_to_end(&mut answer)).await.unwrap();
     assert_eq!(answer, [21, 3, 3, 0, 2, 2, 80], "internal_error in place of our ServerHello\n{}", bridge.log());
-    bridge.wait_for_log(&["ERROR", "connect: too many open files", "client="]);
+    bridge.wait_for_log(&["ERROR", "connect: too many open files", "client=", "hint=", "LimitNOFILE"]);
     limit(&bridge, 1000);
     is_served(&bridge).await;
 }

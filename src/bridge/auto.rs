@@ -48,6 +48,17 @@ impl Switches {
         empty_fragments: true,
     };
 
+    /// What the oldest and oddest server gets.
+    fn oldest() -> Self {
+        Self {
+            max_tls: Version::Tls1_0,
+            security_level: 0,
+            extensions: false,
+            allow_weak: Weak::ALL.to_vec(),
+            empty_fragments: true,
+        }
+    }
+
     /// The settings with these switches.
     #[must_use]
     pub fn over(&self, settings: &Settings) -> Settings {
@@ -148,8 +159,8 @@ const TRIED: &str = "TLS 1.2, 1.1, 1.0, with and without extensions, with AES, D
 /// Finds the least that the target of `settings` needs.
 ///
 /// Weak things are offered whether allowed or not, so that the answer can say what is missing; the
-/// caller asks before it uses them. At most 22 connections, one after another: 11 until one is
-/// taken, 9 to take switches away, 2 for empty records.
+/// caller asks before it uses them. One connection after another: at most 12 until one is taken, some 9
+/// to take switches away, again where a cap has gone, and 2 for empty records.
 ///
 /// # Errors
 /// [`Error::Target`] with the failure that tells most.
@@ -160,7 +171,7 @@ pub async fn search(settings: &Settings, resolver: &Resolver) -> Result<Found, E
     search_within(settings, resolver, usize::MAX, &mut |_| {}).await
 }
 
-/// The same with at most so many connections, at least 11; who follows it hears of each before it is
+/// The same with at most so many connections, at least 12; who follows it hears of each before it is
 /// opened.
 ///
 /// # Errors
@@ -176,7 +187,7 @@ pub async fn search_within(
 ) -> Result<Found, Error> {
     let (tried, silences) = (Vec::new(), Vec::new());
     let mut search =
-        Search { settings, resolver, most, follow, tried, silences, refused: false, taken: false, answer: None };
+        Search { settings, resolver, most, follow, tried, silences, refused: false, answered: false, answer: None };
     let (switches, reached) = search.first().await?;
     let (switches, reached, is_least) = search.least(switches, reached).await?;
     let (switches, reached) = search.fragments(switches, reached).await?;
@@ -191,8 +202,8 @@ struct Search<'a> {
     tried: Vec<Switches>,
     silences: Vec<Failure>,
     refused: bool,
-    /// An offer was taken: silence is now an answer to one hello, and no longer a server that never answers.
-    taken: bool,
+    /// Something came back: silence is from then on an answer to one hello, and no server that never answers.
+    answered: bool,
     answer: Option<Answer>,
 }
 
@@ -204,6 +215,14 @@ impl Search<'_> {
             Ok(reached) => return Ok((Switches::MODERN, reached)),
             Err(failure) => failure,
         };
+        if told.kind == Kind::Silent {
+            // A device that hangs at what it does not know would cost a deadline for each offer in
+            // between, and be taken for one that never answers.
+            let oldest = Switches::oldest();
+            if let Ok(reached) = self.attempt(&oldest).await? {
+                return Ok((oldest, reached));
+            }
+        }
         for weak in [&[Weak::NoRfc5746][..], &Weak::ALL[..]] {
             for (max_tls, extensions) in SHAPES {
                 let switches = Switches {
@@ -213,6 +232,9 @@ impl Search<'_> {
                     allow_weak: weak.to_vec(),
                     empty_fragments: true,
                 };
+                if self.tried.contains(&switches) {
+                    continue;
+                }
                 match self.attempt(&switches).await? {
                     Ok(reached) => return Ok((switches, reached)),
                     // The widest offer with extensions says most about why.
@@ -234,24 +256,30 @@ impl Search<'_> {
             |now| now.without(Weak::Dhe),
             |now| Switches { extensions: true, ..now.clone() },
             |now| now.without(Weak::NoRfc5746),
-            |now| now.at_level(2),
-            |now| now.at_level(1),
             |now| now.up_to(Version::Tls1_2),
             |now| now.up_to(Version::Tls1_1),
+            |now| now.at_level(2),
+            |now| now.at_level(1),
         ];
-        for step in steps {
-            let less = step(&kept);
-            if less == kept || less.offers_nothing() || self.tried.contains(&less) {
-                continue;
+        // What could not be spared beside a cap may be once the cap is gone.
+        loop {
+            let before = kept.clone();
+            for step in steps {
+                let less = step(&kept);
+                if less == kept || less.offers_nothing() || self.tried.contains(&less) {
+                    continue;
+                }
+                if self.is_spent() {
+                    return Ok((kept, reached, false));
+                }
+                if let Ok(again) = self.attempt(&less).await? {
+                    (kept, reached) = (less, again);
+                }
             }
-            if self.is_spent() {
-                return Ok((kept, reached, false));
-            }
-            if let Ok(again) = self.attempt(&less).await? {
-                (kept, reached) = (less, again);
+            if kept == before {
+                return Ok((kept, reached, true));
             }
         }
-        Ok((kept, reached, true))
     }
 
     fn is_spent(&self) -> bool {
@@ -303,19 +331,20 @@ impl Search<'_> {
         settings.deadlines.handshake = settings.deadlines.handshake.min(limit);
         let failure = match Dialer::new(None, Arc::new(settings), self.resolver.clone())?.dial().await {
             Ok(dialed) => {
-                self.taken = true;
+                self.answered = true;
                 return Ok(Ok(dialed));
             }
             Err(failure) => failure,
         };
         self.refused = true;
+        self.answered |= failure.kind != Kind::Silent;
         if failure.kind == Kind::Silent {
             self.silences.push(failure.clone());
         }
         if failure.stage != "TLS handshake" || failure.kind == Kind::Foreign {
             return Err(Error::Target(Box::new(failure)));
         }
-        if !self.taken && self.silences.len() >= SILENCES {
+        if !self.answered && self.silences.len() >= SILENCES {
             // The first was given the most time.
             let mut told = self.silences.swap_remove(0);
             told.cause = format!("{}; nor to {} others", told.cause, SILENCES - 1);

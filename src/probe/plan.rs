@@ -23,6 +23,8 @@ pub(super) struct Scan<'a> {
     limit: Duration,
     /// The newest version that a hello may name without being refused, as far as that is known.
     cap: Version,
+    /// The version that the search has met.
+    searched: Option<Version>,
     /// The suite that is known to work.
     pub(super) working: Option<u16>,
     /// The first flights of the versions that it speaks, the newest first.
@@ -67,6 +69,7 @@ impl<'a> Scan<'a> {
             address,
             limit,
             cap,
+            searched: found.and_then(|found| found.reached.version.parse().ok()),
             working: working.map(|suite| suite.number),
             flights: Vec::new(),
             ssl3: false,
@@ -133,6 +136,11 @@ impl<'a> Scan<'a> {
                 _ => None,
             };
             match (answer, spoken) {
+                // Some servers answer an offer of TLS 1.3 with a version that they would else not speak.
+                (Answer::Flight(_), Some(spoken)) if version == Version::Tls1_3 && self.is_doubtful(spoken) => {
+                    self.note(|known| known == version, false);
+                    asked = before(version);
+                }
                 (Answer::Flight(flight), Some(spoken)) => {
                     self.note(|known| known > spoken && known <= version, false);
                     self.note(|known| known == spoken, true);
@@ -156,6 +164,11 @@ impl<'a> Scan<'a> {
         let oldest = self.flights.last().map(|(version, _)| *version);
         refused.retain(|version| oldest.is_some_and(|oldest| oldest < *version));
         self.behaviour.version_intolerance = refused;
+    }
+
+    /// Whether the search has met another version than this one of TLS 1.0 to 1.2.
+    fn is_doubtful(&self, spoken: Version) -> bool {
+        spoken < Version::Tls1_3 && self.searched.is_some_and(|searched| searched != spoken)
     }
 
     /// Whether it speaks SSL 3, if that is still open.

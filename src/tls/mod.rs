@@ -13,6 +13,7 @@ pub mod offer;
 pub mod outbound;
 pub mod pfx;
 pub mod reference;
+mod refusal;
 pub mod scan;
 mod sessions;
 pub mod trust;

@@ -166,8 +166,13 @@ impl Builder {
 
     /// Starts it and waits until it listens.
     pub fn start(self) -> Bridge {
+        self.start_within(super::TIMEOUT)
+    }
+
+    /// The same where it has to find something out first.
+    pub fn start_within(self, limit: std::time::Duration) -> Bridge {
         let (child, dir) = self.spawn();
-        let line = Fields::of(child.stderr.wait_for(&["listening", "listen="]));
+        let line = Fields::of(child.stderr.wait_long_for(limit, &["listening", "listen="]));
         let address = line["listen"].parse().expect("an address after listen=");
         Bridge { child, address, dir }
     }

@@ -141,7 +141,7 @@ impl Output {
 
     /// The whole text, once the program has closed its end.
     pub fn text_at_end(&self) -> String {
-        self.until("the end of the output", |seen| seen.ended.then(|| seen.lines.join("\n")))
+        self.until(TIMEOUT, "the end of the output", |seen| seen.ended.then(|| seen.lines.join("\n")))
     }
 
     /// Waits for a line that contains all these texts, seen already or yet to come.
@@ -151,9 +151,16 @@ impl Output {
 
     /// Waits for the line that is the `nth` (from 0) with all these texts.
     pub fn wait_for_nth(&self, texts: &[&str], nth: usize) -> String {
-        self.until(&format!("a line with {texts:?} (number {nth})"), |seen| {
+        self.until(TIMEOUT, &format!("a line with {texts:?} (number {nth})"), |seen| {
             let fits = |line: &&String| texts.iter().all(|text| line.contains(text));
             seen.lines.iter().filter(fits).nth(nth).cloned()
+        })
+    }
+
+    /// The same for the first such line of a program that may take longer than [`TIMEOUT`].
+    pub fn wait_long_for(&self, limit: Duration, texts: &[&str]) -> String {
+        self.until(limit, &format!("a line with {texts:?}"), |seen| {
+            seen.lines.iter().find(|line| texts.iter().all(|text| line.contains(text))).cloned()
         })
     }
 
@@ -162,14 +169,14 @@ impl Output {
         self.lines().iter().filter(|line| line.contains(text)).count()
     }
 
-    fn until<T>(&self, what: &str, mut found: impl FnMut(&Seen) -> Option<T>) -> T {
+    fn until<T>(&self, limit: Duration, what: &str, mut found: impl FnMut(&Seen) -> Option<T>) -> T {
         let start = Instant::now();
         let mut seen = self.0.0.lock().expect("no panic while held");
         loop {
             if let Some(result) = found(&seen) {
                 return result;
             }
-            let left = TIMEOUT.saturating_sub(start.elapsed());
+            let left = limit.saturating_sub(start.elapsed());
             if left.is_zero() || seen.ended {
                 let text = seen.lines.join("\n");
                 let ended = if seen.ended { " (the program closed its output)" } else { "" };

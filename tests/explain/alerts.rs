@@ -9,8 +9,10 @@ use openssl::ssl::SslVerifyMode;
 
 use crate::common::{Act, Bridge, End, Pki, TIMEOUT, Tuned, client_hello, gate};
 
-/// What is said of the server, and when.
-const STEPS: [(fn(End) -> Act, &str); 3] = [
+/// Where a connection ends, and what that is called.
+type Step = (fn(End) -> Act, &'static str);
+
+const STEPS: [Step; 3] = [
     (Act::AtHello, "at our ClientHello"),
     (Act::AfterTheirs, "in mid-handshake, after its ServerHello"),
     (Act::AfterOurs, "in mid-handshake, after our key exchange"),

@@ -1,7 +1,7 @@
 //! Any failure of TLS, of a socket or of a certificate: its cause in plain words, and the cure.
 //!
-//! [`alert`] is about what the target said, [`verdict`] about what OpenSSL refuses in our name,
-//! [`wire`] about connections that end, fall silent or speak something else; [`way`] is the way to
+//! `alert` is about what the target said, `verdict` about what OpenSSL refuses in our name,
+//! `wire` about connections that end, fall silent or speak something else; [`way`] is the way to
 //! the target, [`certificate`] its certificate, [`client`] the other side. Nobody here knows who asks:
 //! `add`, `check`, `probe`, the log.
 //!
@@ -121,7 +121,7 @@ pub fn outbound(error: &ssl::Error, seen: &Seen<'_>, settings: &Settings) -> Exp
     if let Some(foreign) = wire::not_tls(seen.first) {
         return foreign;
     }
-    let known = match error.code() {
+    match error.code() {
         ErrorCode::ZERO_RETURN => wire::ended(wire::How::CloseNotify, seen, settings),
         ErrorCode::SYSCALL => match error.io_error() {
             Some(error) => broken(error, seen, settings),
@@ -135,8 +135,7 @@ pub fn outbound(error: &ssl::Error, seen: &Seen<'_>, settings: &Settings) -> Exp
             Some(code) => verdict::ours(code, &openssl_text(error), seen, settings),
             None => Explained::plain(openssl_text(error)),
         },
-    };
-    known
+    }
 }
 
 /// Explains a handshake that did not end within its deadline, which is `limit` in words.
@@ -171,13 +170,13 @@ const UNEXPECTED_EOF: i32 = 294;
 const ALERT: i32 = 1000;
 const LAST_ALERT: i32 = ALERT + 255;
 /// Its number for libssl itself, among the libraries that leave errors (err.h).
-const LIBSSL: u64 = 20;
+const LIBSSL: std::ffi::c_ulong = 20;
 
 /// The entry of the error queue that tells: the first of libssl's own. What stands before it, a
 /// certificate's syntax say, is detail.
 fn entry(error: &ssl::Error) -> Option<&Entry> {
     let entries = error.ssl_error()?.errors();
-    let is_libssl = |entry: &&Entry| u64::from(entry.code()) >> 23 & 0xff == LIBSSL;
+    let is_libssl = |entry: &&Entry| entry.code() >> 23 & 0xff == LIBSSL;
     entries.iter().find(is_libssl).or_else(|| entries.first())
 }
 
