@@ -7,7 +7,7 @@ mod common;
 mod foe;
 mod fuzz;
 
-use foe::{AES128_SHA, Cut, Met, Script, Siege, Step, WORDS, endless, junk, message, owner, record};
+use foe::{AES128_SHA, Cut, DEADLINE, Met, Script, Siege, Step, WORDS, endless, junk, message, owner, record};
 use std::time::{Duration, Instant};
 
 /// The versions that differ: TLS 1.0 chains its records and hashes twice, TLS 1.2 does neither.
@@ -139,12 +139,13 @@ async fn an_endless_handshake_is_cut_at_its_deadline_and_delays_nobody_else() {
             let began = Instant::now();
             let met = siege.meets_beside_another(scripts).await;
             assert!(met.iter().all(|met| *met == Met::Refused), "{kind} {payload:?}: {met:?}");
-            assert!(began.elapsed() < Duration::from_secs(8), "{kind} {payload:?}: {:?}", began.elapsed());
+            assert!(began.elapsed() < Duration::from_secs(15), "{kind} {payload:?}: {:?}", began.elapsed());
         }
         siege.recovers().await;
     }
     let log = siege.bridge.log();
-    assert!(log.contains("TLS handshake: not finished within 1s"), "none of them was endless:\n{log}");
+    let cut = format!("TLS handshake: not finished within {DEADLINE}");
+    assert!(log.contains(&cut), "none of them was endless:\n{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,7 +16,7 @@ mod vitals;
 pub use keys::AES128_SHA;
 pub use play::{Owner, Patience, play};
 pub use script::{Cut, Script, Step, WORDS, certificates, endless, handshake, message, record};
-pub use siege::{Met, Siege, always};
+pub use siege::{DEADLINE, Met, Siege, always};
 pub use vitals::Vitals;
 
 use openssl::asn1::{Asn1Integer, Asn1Time};

@@ -118,7 +118,7 @@ impl Subject for Certificates {
                     .for_each(|name| is_printable(name));
                 facts.days_left(now);
                 self.0 += 1;
-                if self.0 % JUDGED == 0 {
+                if self.0.is_multiple_of(JUDGED) {
                     let chain = [input.to_vec(), input.to_vec()];
                     // A key that OpenSSL can't read is an error.
                     let refusals = faults::all(&chain, &Host::Name("exch1.corp".to_owned())).unwrap_or_default();
