@@ -4,13 +4,13 @@
 //! after the other, until nothing is left to find. Opens no connection.
 
 use openssl::error::ErrorStack;
-use openssl::nid::Nid;
 use openssl::stack::Stack;
 use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::verify::{X509CheckFlags, X509VerifyFlags, X509VerifyParam};
 use openssl::x509::{X509, X509PurposeId, X509Ref, X509StoreContext, X509VerifyResult};
 
 use super::certificate::is_signed_by;
+use super::refusal;
 use super::trust::{self, Error, Refusal};
 use crate::config::values::{Fault, Host};
 
@@ -33,8 +33,6 @@ struct Look {
 
 /// More rounds than there are things to let pass.
 const ROUNDS: usize = 8;
-/// Bits of security that a chain must have: OpenSSL's level 2.
-const SECURITY: u32 = 112;
 
 /// All that keeps a chain in DER, the server's own certificate first, from being trusted for a name by this
 /// system's authorities; empty if nothing does.
@@ -129,29 +127,9 @@ fn weaknesses(chain: &[X509], name: &Host, pass: &LetPass) -> Vec<Refusal> {
     let mut found = Vec::new();
     for (depth, certificate) in chain.iter().enumerate() {
         let Ok(key) = certificate.public_key() else { continue };
-        let mut refuse = |code| found.push(trust::refusal(result(code), Some(certificate), leaf, name));
-        if key.security_bits() < SECURITY {
-            refuse(if depth == 0 {
-                openssl_sys::X509_V_ERR_EE_KEY_TOO_SMALL
-            } else {
-                openssl_sys::X509_V_ERR_CA_KEY_TOO_SMALL
-            });
-        }
         let counts = depth + 1 < chain.len() || pass.authority && !is_signed_by(certificate, &key);
-        if counts && has_weak_digest(certificate) {
-            refuse(openssl_sys::X509_V_ERR_CA_MD_TOO_WEAK);
-        }
+        let codes = refusal::weaknesses_at(depth, counts, certificate).into_iter();
+        found.extend(codes.map(|code| trust::refusal(refusal::result(code), Some(certificate), leaf, name)));
     }
     found
-}
-
-fn has_weak_digest(certificate: &X509Ref) -> bool {
-    let parts = certificate.signature_algorithm().object().nid().signature_algorithms();
-    parts.is_some_and(|parts| [Nid::SHA1, Nid::MD5, Nid::MD5_SHA1, Nid::MD4, Nid::MD2].contains(&parts.digest))
-}
-
-#[allow(unsafe_code)]
-fn result(code: std::ffi::c_int) -> X509VerifyResult {
-    // SAFETY: any of OpenSSL's own codes will do.
-    unsafe { X509VerifyResult::from_raw(code) }
 }

@@ -36,9 +36,7 @@ pub(super) fn all_faults(accept: &[Fault], chain: &StackRef<X509>, name: &Host) 
     let leaf = chain.get(0);
     let (mut causes, mut faults, mut is_hopeless) = (Vec::new(), Vec::new(), false);
     for (code, certificate) in found {
-        // SAFETY: the code is one of OpenSSL's own.
-        #[allow(unsafe_code)]
-        let error = unsafe { X509VerifyResult::from_raw(code) };
+        let error = result(code);
         let fault = fault_of(code, Some(certificate), name);
         is_hopeless |= fault.is_none();
         if fault.is_some_and(|fault| accepts(accept, fault)) {
@@ -55,18 +53,24 @@ pub(super) fn all_faults(accept: &[Fault], chain: &StackRef<X509>, name: &Host) 
     (!causes.is_empty()).then(|| Refusal { cause: causes.join("; "), faults, unvouched: false, leaf })
 }
 
-/// OpenSSL's codes for what is wrong with one certificate of a chain, in its own order.
-fn faults_at(depth: usize, is_last: bool, certificate: &X509Ref, name: &Host) -> Vec<c_int> {
+/// OpenSSL's codes for a key and a signature that are too weak; `counts`: whether anybody looks at the
+/// signature, as nobody does at that of what is trusted as such.
+pub(super) fn weaknesses_at(depth: usize, counts: bool, certificate: &X509Ref) -> Vec<c_int> {
     let mut found = Vec::new();
     if certificate.public_key().is_ok_and(|key| key.security_bits() < BITS) {
         let weak = (openssl_sys::X509_V_ERR_EE_KEY_TOO_SMALL, openssl_sys::X509_V_ERR_CA_KEY_TOO_SMALL);
         found.push(if depth == 0 { weak.0 } else { weak.1 });
     }
     let digest = certificate.signature_algorithm().object().nid().signature_algorithms().map(|parts| parts.digest);
-    // Nobody looks at the signature of what is trusted as such.
-    if !is_last && digest.is_some_and(|digest| WEAK_DIGESTS.contains(&digest)) {
+    if counts && digest.is_some_and(|digest| WEAK_DIGESTS.contains(&digest)) {
         found.push(openssl_sys::X509_V_ERR_CA_MD_TOO_WEAK);
     }
+    found
+}
+
+/// OpenSSL's codes for what is wrong with one certificate of a chain, in its own order.
+fn faults_at(depth: usize, is_last: bool, certificate: &X509Ref, name: &Host) -> Vec<c_int> {
+    let mut found = weaknesses_at(depth, !is_last, certificate);
     if depth == 0 && !bears(certificate, name) {
         found.push(match name {
             Host::Name(_) => openssl_sys::X509_V_ERR_HOSTNAME_MISMATCH,
@@ -79,6 +83,13 @@ fn faults_at(depth: usize, is_last: bool, certificate: &X509Ref, name: &Host) ->
         found.extend((now < facts.not_before).then_some(openssl_sys::X509_V_ERR_CERT_NOT_YET_VALID));
     }
     found
+}
+
+/// One of OpenSSL's own codes, as the crate has it.
+#[allow(unsafe_code)]
+pub(super) fn result(code: c_int) -> X509VerifyResult {
+    // SAFETY: any of OpenSSL's own codes will do, and no other comes here.
+    unsafe { X509VerifyResult::from_raw(code) }
 }
 
 /// The fault behind OpenSSL's error code, if it is one that can be accepted.
