@@ -98,13 +98,20 @@ var routes = {
     });
   },
   ask: function (request, response) {
-    var renegotiated = false;
+    // The client's hello stands behind what was under way by then, which may be the whole body.
+    var left = 2, renegotiated, told;
+    function done() {
+      left -= 1;
+      if (left === 0) answer(response, renegotiated + ' ' + told);
+    }
     request.connection.renegotiate({ requestCert: true, rejectUnauthorized: false }, function (error) {
       console.log('renegotiated ' + (error ? error.message : 'well'));
       renegotiated = !error;
+      done();
     });
     bodyHash(request, function (length, hash) {
-      answer(response, renegotiated + ' ' + length + ' ' + hash);
+      told = length + ' ' + hash;
+      done();
     });
   },
   echo: function (request, response) {
