@@ -91,6 +91,8 @@ fn rounds(mut bytes: &[u8], depth: usize) -> u64 {
     const CONSTRUCTED: u8 = 0x20;
     const INTEGER: u8 = 2;
     const OCTETS: u8 = 4;
+    // OpenSSL reads a SEQUENCE OF without asking whether it says that it is constructed.
+    const LISTS: [u8; 2] = [0x10, 0x11];
     let (mut sum, mut after_salt) = (0_u64, false);
     while let Some((tag, content, rest)) = element(bytes) {
         // With its class: a name of kind 4 and one of kind 2 behind it are another thing.
@@ -99,7 +101,7 @@ fn rounds(mut bytes: &[u8], depth: usize) -> u64 {
             let number =
                 content.iter().fold(0_u64, |all, byte| all.saturating_mul(256).saturating_add(u64::from(*byte)));
             sum = sum.saturating_add(number);
-        } else if depth < DEPTH && (tag & CONSTRUCTED != 0 || kind == OCTETS) {
+        } else if depth < DEPTH && (tag & CONSTRUCTED != 0 || kind == OCTETS || LISTS.contains(&kind)) {
             sum = sum.saturating_add(rounds(content, depth + 1));
         }
         // The end of an element of indefinite length is nothing between two others.
@@ -172,6 +174,8 @@ mod tests {
         assert_eq!(rounds(&[&[4, 1, 9, 2, 9][..], &[0xff; 9]].concat(), 0), u64::MAX);
         // Names of a certificate: a directory's, then DNS's.
         assert_eq!(rounds(&[0x30, 8, 0xa4, 0, 0x82, 4, b'e', b'w', b's', b'x'], 0), 0);
+        // In a list that does not say that it is constructed.
+        assert_eq!(rounds(&[0x10, 7, 4, 1, 9, 2, 2, 8, 0], 0), 2048);
         // A serial number stands behind no salt.
         assert_eq!(rounds(&[0x30, 8, 0xa0, 0, 2, 4, 9, 9, 9, 9], 0), 0);
     }

@@ -1,7 +1,7 @@
 //! Everything that reads bytes from outside takes mutated ones, in this process and many a second.
 //!
 //! `EWSBRIDGE_FUZZ_SECONDS` says how long all of it takes (12), `EWSBRIDGE_FUZZ_SEED` which numbers
-//! chance brings. An input that breaks something is kept in a file, which the failure names; put into
+//! chance brings (those of 1). An input that breaks something is kept in a file, which the failure names; put into
 //! its folder of `tests/fuzz/corpus`, it is tried first in every later run.
 
 // As in the other folders.
