@@ -16,6 +16,8 @@
 //!                                                  until both sides have ended
 //! ```
 //!
+//! * [`bridge::forwarder`] holds what connections begin with, and replaces it as a whole by a reload;
+//!   [`bridge::served`] is a forwarder at work, which can be asked to reload and to drain.
 //! * [`bridge::listener`] owns the one listening socket of a forwarder. It knows nothing of TLS.
 //! * [`bridge::session`] leads one connection through the stages above, each with its own deadline,
 //!   and writes the one log line that says how it went.
@@ -30,7 +32,8 @@
 //! * [`config`] turns a forwarder's TOML text into settings that can't hold a bad value.
 //! * [`probe`] finds out what a server speaks: [`bridge::auto`] for what a forwarder needs, then
 //!   [`tls::scan`] for what no forwarder would ask.
-//! * [`cli`] is what an admin types; [`service`] is life under systemd; [`observe::log`] is the log.
+//! * [`cli`] is what an admin types; [`service`] is life under systemd, and the control socket, by
+//!   which a command reaches the running process; [`observe::log`] is the log.
 //!   [`words`] makes the system's errors fit into our sentences.
 //!
 //! # What always holds

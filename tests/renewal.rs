@@ -190,14 +190,14 @@ fn a_broken_foreign_pair_leaves_the_old_one_and_the_others_are_renewed() {
 }
 
 #[test]
-fn sighup_right_after_the_start_looks_at_the_certificate_at_once() {
+fn sighup_right_after_the_start_is_a_reload() {
     let (sandbox, _) = sandbox();
     for _ in 0..5 {
         let server = sandbox.serve("exch1");
         sandbox.run(["cert", "renew", "exch1", "--force"]).succeeded();
         // Without it the look comes once a minute, later than this test waits.
         server.signal(Signal::SIGHUP);
-        server.wait_for("certificate loaded forwarder=");
+        server.wait_for("reloaded forwarder=");
         server.signal(Signal::SIGTERM);
         server.finish().succeeded();
     }

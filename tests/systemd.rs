@@ -43,6 +43,7 @@ fn a_forwarder_lives_under_systemd_and_leaves_no_trace() {
     a_killed_service_comes_back(&world);
     the_service_starts_with_the_machine(&world);
     a_service_is_ready_only_once_it_has_its_port(&world);
+    a_reload_waits_for_its_answer_and_ends_with_it(&world);
     a_broken_file_stops_the_service_without_a_loop(&world);
     the_renewal_runs(&world);
     a_low_port_takes_one_capability_and_add_says_so(&world);
@@ -230,6 +231,34 @@ fn a_service_is_ready_only_once_it_has_its_port(world: &World) {
     host.wait_until(&format!("systemctl is-active --quiet {UNIT}"));
     world.assert_path(9443);
 }
+
+fn a_reload_waits_for_its_answer_and_ends_with_it(world: &World) {
+    let host = &world.host;
+    let pid = host.property(UNIT, "MainPID");
+    host.ok(&format!("cp -p {SETTINGS} /tmp/good && echo 'drain_timeout = \"20s\"' >>{SETTINGS}"));
+    host.ok(&format!("systemctl reload {UNIT}"));
+    assert_eq!(host.property(UNIT, "ActiveState"), "active");
+    assert_eq!(host.property(UNIT, "StatusText"), "listening");
+    host.ok(&format!("echo 'lisen = 1' >>{SETTINGS}"));
+    assert_ne!(host.sh(&format!("systemctl reload {UNIT}")).code, Some(0), "a broken file was taken over");
+    host.ok(&format!("kill -HUP {pid}"));
+    host.wait_until(&format!("systemctl show --property StatusText {UNIT} | grep -q 'lisen: unknown key'"));
+    assert_eq!(host.property(UNIT, "ActiveState"), "active");
+    assert_eq!(host.property(UNIT, "MainPID"), pid);
+    world.assert_path(9443);
+    host.ok(&format!("cp -p /tmp/good {SETTINGS} && rm /tmp/good && ewsbridge reload exch1"));
+    assert_eq!(host.property(UNIT, "StatusText"), "listening");
+    // Root and the service's group may ask; nobody else.
+    let as_user = |group: &str| {
+        let user = format!("setpriv --reuid=nobody --regid={group} --clear-groups");
+        host.sh(&format!("{user} perl -MIO::Socket::UNIX -e '{CONNECT}'"))
+    };
+    as_user("ewsbridge").succeeded();
+    as_user("nogroup").ended_with(1);
+}
+
+/// Ends with 0 if the control socket can be opened.
+const CONNECT: &str = "exit !IO::Socket::UNIX->new(Peer => \"/run/ewsbridge-exch1/control\")";
 
 fn a_broken_file_stops_the_service_without_a_loop(world: &World) {
     let host = &world.host;

@@ -1,37 +1,34 @@
 //! One forwarder, ready to serve: its settings and what all its connections share.
+//!
+//! What it serves with ([`Serving`]) is replaced as a whole: by [`Forwarder::reload`] from its files, or
+//! in part where only its certificate has changed. A connection keeps what it began with. Whatever
+//! can't be made ready changes nothing.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
-
-use tokio::signal::unix::Signal;
 
 use super::dialer::Dialer;
 use super::resolver::Resolver;
-use crate::config::{Name, Places, Settings};
+use crate::config::values::{Listen, Version};
+use crate::config::{Name, Places, Settings, store};
 use crate::tls::identity::{self, Pair};
 use crate::tls::inbound::{self, Listener};
 use crate::tls::outbound;
 use crate::tls::trust;
 
-/// Where the certificate and key that a forwarder serves come from.
+/// Where a forwarder's settings, certificate and key come from.
 #[derive(Clone, Debug)]
-pub enum Source {
-    /// A folder with `cert.pem` and `key.pem`, looked at again from time to time; the forwarder has
-    /// a file of settings.
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// How the files looked before they were read: what changes from then on is news.
-        seen: Stamp,
-    },
+enum Source {
+    /// Files, which may change.
+    Disk { places: Places, name: Name },
     /// Made for this run; never changes.
     Memory,
 }
 
-/// What all connections of a forwarder share.
-pub struct Forwarder {
-    /// Its name in the log.
+/// What a connection begins with and keeps.
+pub struct Serving {
+    /// The forwarder's name in the log.
     pub name: String,
     /// Its settings.
     pub settings: Arc<Settings>,
@@ -39,7 +36,26 @@ pub struct Forwarder {
     pub listener: Listener,
     /// The target's side.
     pub dialer: Dialer,
+    is_on_disk: bool,
+}
+
+impl Serving {
+    /// Whether a file of settings stands behind it, so that a hint can name a command.
+    pub fn is_on_disk(&self) -> bool {
+        self.is_on_disk
+    }
+}
+
+/// A forwarder, whose settings may change while it serves.
+pub struct Forwarder {
+    /// Its name in the log.
+    pub name: String,
     source: Source,
+    resolver: Resolver,
+    serving: RwLock<Arc<Serving>>,
+    /// How the certificate's files looked before they were read: what changes from then on is news.
+    /// Held while anything is taken over, so that one change follows the other.
+    seen: Mutex<Stamp>,
 }
 
 /// Why a forwarder can't be made ready.
@@ -69,30 +85,39 @@ impl Error {
     }
 }
 
+/// Why a forwarder goes on with the settings that it has.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// It was started by flags.
+    #[error("there is no file of settings to load")]
+    NoFile,
+    /// The file is gone, or wrong.
+    #[error(transparent)]
+    Settings(#[from] store::Error),
+    /// What they name can't be used.
+    #[error(transparent)]
+    Unusable(#[from] Error),
+    /// The listening socket can't move.
+    #[error("restart needed: it listens on {is}, and the file says {wanted}")]
+    Listen {
+        /// Where it listens.
+        is: Listen,
+        /// Where it should.
+        wanted: Listen,
+    },
+}
+
 /// How often a forwarder looks whether its certificate has changed on disk.
 const IDENTITY_CHECK: Duration = Duration::from_secs(60);
 
 impl Forwarder {
-    /// Makes everything ready that needs no network.
+    /// Makes everything ready that needs no network, for a run without files.
     ///
     /// # Errors
     /// Whatever of certificate, key, ciphers and authorities can't be used.
-    pub fn new(
-        name: String,
-        settings: Settings,
-        pair: Pair,
-        source: Source,
-        resolver: Resolver,
-    ) -> Result<Self, Error> {
-        let settings = Arc::new(settings);
-        let file = matches!(source, Source::Folder { .. });
-        Ok(Self {
-            listener: Listener::new(pair, settings.client_min_tls)?,
-            dialer: Dialer::new(file.then(|| name.clone()), Arc::clone(&settings), resolver)?,
-            name,
-            settings,
-            source,
-        })
+    pub fn new(name: String, settings: Settings, pair: Pair, resolver: Resolver) -> Result<Self, Error> {
+        let serving = prepare(&name, settings, None, |min| Listener::new(pair, min), &resolver)?;
+        Ok(Self::of(name, Source::Memory, serving, Stamp::default(), resolver))
     }
 
     /// Makes a forwarder ready whose settings and certificate lie on disk.
@@ -100,37 +125,62 @@ impl Forwarder {
     /// # Errors
     /// As [`Forwarder::new`].
     pub fn load(places: &Places, name: &Name, settings: Settings, resolver: Resolver) -> Result<Self, Error> {
-        let path = places.identity(name);
-        let source = Source::Folder { seen: stamp(&path), path };
+        let seen = stamp(&places.identity(name));
         let pair = identity::read(&places.identity(name))?;
-        Self::new(name.to_string(), settings, pair, source, resolver)
+        let text = name.to_string();
+        let serving = prepare(&text, settings, Some(&text), |min| Listener::new(pair, min), &resolver)?;
+        let source = Source::Disk { places: places.clone(), name: name.clone() };
+        Ok(Self::of(text, source, serving, seen, resolver))
     }
 
-    /// Whether its certificate lies on disk, where it may change.
+    fn of(name: String, source: Source, serving: Serving, seen: Stamp, resolver: Resolver) -> Self {
+        Self { name, source, resolver, serving: RwLock::new(Arc::new(serving)), seen: Mutex::new(seen) }
+    }
+
+    /// What a connection that begins now begins with.
+    pub fn serving(&self) -> Arc<Serving> {
+        Arc::clone(&self.serving.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether settings and certificate lie on disk, where they may change.
     pub fn is_on_disk(&self) -> bool {
-        matches!(self.source, Source::Folder { .. })
+        matches!(self.source, Source::Disk { .. })
     }
 
-    /// Takes a changed certificate over as long as the process lives, at once on SIGHUP; a bad one
-    /// leaves the old in force.
+    /// Takes settings, certificate, trust and whatever else its files hold for the connections to come.
+    /// The target's sessions are forgotten: who is trusted may have changed. Clients' tickets stay good.
     ///
-    /// `hangup` is the caller's: until it is registered SIGHUP ends the process, so it must be before
-    /// anybody is told that the forwarder runs.
-    pub async fn follow_identity(&self, mut hangup: Signal) {
-        let Source::Folder { path: folder, seen } = &self.source else { return };
-        let mut seen = *seen;
+    /// Blocks on files, for seconds where a writer is between two of them.
+    ///
+    /// # Errors
+    /// [`Refused`]; everything is then as it was.
+    pub fn reload(&self) -> Result<Arc<Serving>, Refused> {
+        let Source::Disk { places, name } = &self.source else { return Err(Refused::NoFile) };
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.serving();
+        let settings = store::load(places, name)?;
+        if settings.listen != old.settings.listen {
+            return Err(Refused::Listen { is: old.settings.listen, wanted: settings.listen });
+        }
+        let folder = places.identity(name);
+        let now = stamp(&folder);
+        let pair = identity::read(&folder).map_err(Error::from)?;
+        let successor = |min| old.listener.successor(pair, min);
+        let new = Arc::new(prepare(&self.name, settings, Some(&self.name), successor, &self.resolver)?);
+        *self.serving.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&new);
+        *seen = now;
+        Ok(new)
+    }
+
+    /// Takes a changed certificate over as long as the process lives; a bad one leaves the old in force.
+    pub async fn follow_identity(&self) {
+        let Source::Disk { places, name } = &self.source else { return };
+        let folder = places.identity(name);
         loop {
-            let asked = tokio::select! {
-                _ = hangup.recv() => true,
-                () = tokio::time::sleep(IDENTITY_CHECK) => false,
-            };
-            let now = stamp(folder);
-            if now == seen && !asked {
-                continue;
-            }
-            seen = now;
-            match self.load_identity(folder) {
-                Ok(until) => tracing::info!(forwarder = self.name, %until, "certificate loaded"),
+            tokio::time::sleep(IDENTITY_CHECK).await;
+            match tokio::task::block_in_place(|| self.take_identity(&folder)) {
+                Ok(None) => {}
+                Ok(Some(until)) => tracing::info!(forwarder = self.name, %until, "certificate loaded"),
                 Err(error) => tracing::error!(
                     forwarder = self.name,
                     "certificate changed on disk, but {error}; still using the old one"
@@ -139,18 +189,41 @@ impl Forwarder {
         }
     }
 
-    /// Serves new connections with what the folder holds; gives back until when it is valid.
-    fn load_identity(&self, folder: &Path) -> Result<time::Date, Error> {
-        // Reading may wait for a writer that is between its two files.
-        let pair = tokio::task::block_in_place(|| identity::read(folder))?;
+    /// Serves new connections with what the folder holds, if that is news; gives back until when it is
+    /// valid. What can't be used is told once.
+    fn take_identity(&self, folder: &Path) -> Result<Option<time::Date>, Error> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = stamp(folder);
+        if std::mem::replace(&mut *seen, now) == now {
+            return Ok(None);
+        }
+        let pair = identity::read(folder)?;
         let until = pair.facts.not_after.date();
-        self.listener.replace(pair)?;
-        Ok(until)
+        self.serving().listener.replace(pair)?;
+        Ok(Some(until))
     }
 }
 
+/// Makes ready what connections begin with; `file`: the name by which commands know it.
+fn prepare(
+    name: &str,
+    settings: Settings,
+    file: Option<&str>,
+    listener: impl FnOnce(Version) -> Result<Listener, inbound::Error>,
+    resolver: &Resolver,
+) -> Result<Serving, Error> {
+    let settings = Arc::new(settings);
+    Ok(Serving {
+        name: name.to_owned(),
+        listener: listener(settings.client_min_tls)?,
+        dialer: Dialer::new(file.map(str::to_owned), Arc::clone(&settings), resolver.clone())?,
+        settings,
+        is_on_disk: file.is_some(),
+    })
+}
+
 /// What changes when one of the two files does: their times and lengths.
-pub type Stamp = [Option<(SystemTime, u64)>; 2];
+type Stamp = [Option<(SystemTime, u64)>; 2];
 
 fn stamp(folder: &Path) -> Stamp {
     ["cert.pem", "key.pem"].map(|file| {

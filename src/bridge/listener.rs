@@ -67,7 +67,7 @@ pub async fn run(forwarder: Arc<Forwarder>, listener: TcpListener, sessions: Tas
         match accepted {
             Ok((tcp, client)) => {
                 pause.next = SHORTEST_PAUSE;
-                sessions.spawn(session::serve(Arc::clone(&forwarder), tcp, client));
+                sessions.spawn(session::serve(forwarder.serving(), tcp, client));
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => pause.after(&forwarder.name, &error).await,

@@ -9,6 +9,8 @@ pub mod forwarder;
 pub mod listener;
 pub mod relay;
 pub mod resolver;
+pub mod served;
 pub mod session;
 
 pub use forwarder::Forwarder;
+pub use served::Served;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use super::Forwarder;
 use super::failure::{Blame, Failure, Kind};
+use super::forwarder::Serving;
 use super::relay::{self, End, Outcome, Patience, Side};
 use crate::config::values::duration_text;
 use crate::tls::explain::{self, Explained};
@@ -16,7 +16,7 @@ use crate::tls::inbound::{self, Answered, Inbound};
 use crate::tls::outbound::Outbound;
 
 /// Serves one client until both sides have ended, and logs how it went.
-pub async fn serve(forwarder: Arc<Forwarder>, tcp: TcpStream, client: SocketAddr) {
+pub async fn serve(forwarder: Arc<Serving>, tcp: TcpStream, client: SocketAddr) {
     let began = Instant::now();
     let client = SocketAddr::new(client.ip().to_canonical(), client.port());
     if let Err(failure) = lead(&forwarder, tcp, client, began).await {
@@ -24,7 +24,7 @@ pub async fn serve(forwarder: Arc<Forwarder>, tcp: TcpStream, client: SocketAddr
     }
 }
 
-async fn lead(forwarder: &Forwarder, tcp: TcpStream, client: SocketAddr, began: Instant) -> Result<(), Failure> {
+async fn lead(forwarder: &Serving, tcp: TcpStream, client: SocketAddr, began: Instant) -> Result<(), Failure> {
     let answered = hello(forwarder, tcp, client).await?;
     let reached = tokio::select! {
         reached = forwarder.dialer.dial() => reached,
@@ -45,7 +45,7 @@ async fn lead(forwarder: &Forwarder, tcp: TcpStream, client: SocketAddr, began: 
 }
 
 /// From the first byte to an acceptable ClientHello.
-async fn hello(forwarder: &Forwarder, tcp: TcpStream, client: SocketAddr) -> Result<Answered, Failure> {
+async fn hello(forwarder: &Serving, tcp: TcpStream, client: SocketAddr) -> Result<Answered, Failure> {
     let limit = forwarder.settings.deadlines.hello;
     let hello = async { forwarder.listener.hello(tcp, &forwarder.settings.keepalive).await?.answer().await };
     match timeout(limit, hello).await {
@@ -58,7 +58,7 @@ async fn hello(forwarder: &Forwarder, tcp: TcpStream, client: SocketAddr) -> Res
 }
 
 /// From our ServerHello to the end of the client's handshake.
-async fn finish(forwarder: &Forwarder, answered: Answered, client: SocketAddr) -> Result<Inbound, Failure> {
+async fn finish(forwarder: &Serving, answered: Answered, client: SocketAddr) -> Result<Inbound, Failure> {
     let limit = forwarder.settings.deadlines.handshake;
     match timeout(limit, answered.finish()).await {
         Ok(Ok(inbound)) => Ok(inbound),
@@ -72,7 +72,7 @@ async fn finish(forwarder: &Forwarder, answered: Answered, client: SocketAddr) -
 /// How long the two peers may take to read what is left and to end, once both were told.
 const LINGER: Duration = Duration::from_secs(10);
 
-async fn relay(forwarder: &Forwarder, mut inbound: Inbound, mut target: Outbound, client: SocketAddr, began: Instant) {
+async fn relay(forwarder: &Serving, mut inbound: Inbound, mut target: Outbound, client: SocketAddr, began: Instant) {
     let deadlines = &forwarder.settings.deadlines;
     let patience = Patience { open: deadlines.idle, half_closed: deadlines.half_close, linger: LINGER };
     let parameters = Parameters {
@@ -97,7 +97,7 @@ struct Parameters {
 }
 
 fn log_outcome(
-    forwarder: &Forwarder,
+    forwarder: &Serving,
     client: SocketAddr,
     target: Option<SocketAddr>,
     with: &Parameters,
@@ -133,18 +133,18 @@ fn log_outcome(
     );
 }
 
-fn client_failure(forwarder: &Forwarder, client: SocketAddr, stage: &'static str, why: Explained) -> Failure {
+fn client_failure(forwarder: &Serving, client: SocketAddr, stage: &'static str, why: Explained) -> Failure {
     let name = forwarder.is_on_disk().then(|| forwarder.name.clone());
     Failure { forwarder: name, ..Failure::of(why, Blame::Client, format!("client {client}"), stage) }
 }
 
-fn inbound_failure(forwarder: &Forwarder, client: SocketAddr, stage: &'static str, error: &inbound::Error) -> Failure {
+fn inbound_failure(forwarder: &Serving, client: SocketAddr, stage: &'static str, error: &inbound::Error) -> Failure {
     client_failure(forwarder, client, stage, explain::client::explain(error, &forwarder.settings))
 }
 
 /// The target's faults are warnings and ours errors. A client's are for the curious, scanners being
 /// what they are, unless it is one that an admin can help: then there is a hint.
-fn log_failure(forwarder: &Forwarder, client: SocketAddr, failure: &Failure) {
+fn log_failure(forwarder: &Serving, client: SocketAddr, failure: &Failure) {
     let name = &forwarder.name;
     let hint = failure.hint();
     let hint = hint.as_deref();

@@ -10,8 +10,6 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use nix::unistd::Gid;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::failed::{Failed, code};
 use super::flags::{CredentialFlags, IdentityFlags, Pfx, TargetFlags};
@@ -22,7 +20,7 @@ use super::{Done, outbound, proof, run, summary};
 use crate::bridge::dialer::{Dialed, Dialer, Reached};
 use crate::bridge::failure::Failure;
 use crate::bridge::resolver::Resolver;
-use crate::bridge::{Forwarder, forwarder, listener};
+use crate::bridge::{Forwarder, Served, forwarder};
 use crate::config::settings::Trust;
 use crate::config::values::Listen;
 use crate::config::{Draft, Name, Places, Settings, store};
@@ -430,25 +428,19 @@ fn start_service(name: &Name, settings: &Settings, undo: &mut Undo) -> Result<()
 }
 
 /// The forwarder served by this very process, for the proof where no systemd runs.
-struct Foreground {
-    stop: CancellationToken,
-    sessions: TaskTracker,
-}
+struct Foreground(Served);
 
 impl Foreground {
     fn start(places: &Places, name: &Name, settings: &Settings, socket: std::net::TcpListener) -> Result<Self, Failed> {
         let forwarder = Forwarder::load(places, name, settings.clone(), Resolver::default())?;
         let socket =
             tokio::net::TcpListener::from_std(socket).map_err(|error| Failed::new(format!("listen: {error}")))?;
-        let (stop, sessions) = (CancellationToken::new(), TaskTracker::new());
-        tokio::spawn(listener::run(Arc::new(forwarder), socket, sessions.clone(), stop.clone()));
-        Ok(Self { stop, sessions })
+        Ok(Self(Served::start(forwarder, socket)))
     }
 
     async fn stop(self) {
-        self.stop.cancel();
-        self.sessions.close();
-        let _ = tokio::time::timeout(Duration::from_secs(1), self.sessions.wait()).await;
+        self.0.stop();
+        self.0.ended_within(Duration::from_secs(1)).await;
     }
 }
 

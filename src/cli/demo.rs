@@ -4,7 +4,6 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -17,14 +16,12 @@ use openssl::ssl::{Ssl, SslContext, SslContextBuilder, SslMethod, SslVersion};
 use openssl::x509::{X509, X509NameBuilder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::Done;
 use super::failed::Failed;
 use super::talk::{Word, step};
-use crate::bridge::forwarder::{self, Forwarder, Source};
-use crate::bridge::listener;
+use crate::bridge::Served;
+use crate::bridge::forwarder::{self, Forwarder};
 use crate::bridge::resolver::Resolver;
 use crate::config::Draft;
 use crate::config::values::Host;
@@ -67,12 +64,10 @@ impl Demo {
         let address = socket.local_addr().map_err(failed("listen"))?;
         let made = identity::for_this_run(&identity::machine_names(), time::OffsetDateTime::now_utc())
             .map_err(forwarder::Error::from)?;
-        let forwarder = Forwarder::new("demo".to_owned(), settings, made.pair, Source::Memory, Resolver::default())?;
-        let forwarder = Arc::new(forwarder);
-        let (stop, sessions) = (CancellationToken::new(), TaskTracker::new());
-        tokio::spawn(listener::run(Arc::clone(&forwarder), socket, sessions.clone(), stop));
+        let forwarder = Forwarder::new("demo".to_owned(), settings, made.pair, Resolver::default())?;
+        let served = Served::start(forwarder, socket);
         step(Word::Ok, format!("forwarder on {address}, its target the legacy server, pinned"));
-        one_request(&forwarder, address, &made.authority_pem).await?;
+        one_request(&served.forwarder, address, &made.authority_pem).await?;
         if !self.once {
             stay(address, &made.authority_pem).await?;
         }
@@ -81,7 +76,7 @@ impl Demo {
 }
 
 async fn one_request(forwarder: &Forwarder, address: SocketAddr, authority: &str) -> Result<(), Failed> {
-    let dialed = forwarder.dialer.dial().await.map_err(|failure| Failed::new(format!("demo: {failure}")))?;
+    let dialed = forwarder.serving().dialer.dial().await.map_err(|failure| Failed::new(format!("demo: {failure}")))?;
     let outbound = dialed.close().await;
     let anchor = Anchor::Authority(authority.to_owned());
     let host = Host::Address(address.ip());

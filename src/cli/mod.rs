@@ -7,6 +7,7 @@ mod add;
 mod cert;
 mod check;
 mod completions;
+mod control;
 mod demo;
 pub mod failed;
 mod firewall;
@@ -66,6 +67,8 @@ enum Command {
     Trust(trust::TrustCommand),
     Demo(demo::Demo),
     Run(run::Run),
+    Reload(control::Reload),
+    Drain(control::Drain),
     Install(install::Install),
     Uninstall(install::Uninstall),
     Completions(completions::Completions),
@@ -78,7 +81,7 @@ Example: ewsbridge add exch1 9443 ews.corp:443
 
 Set up:
   add NAME PORT HOST:PORT   probe, make a certificate, start, prove the path
-  set NAME KEY=VALUE...     change settings and restart
+  set NAME KEY=VALUE...     change settings, without a restart where one can be spared
   remove NAME               stop and delete a forwarder
 Look:
   list                      all forwarders, one line each
@@ -91,6 +94,8 @@ Diagnose:
   demo [PORT]               the whole bridge on this machine, without Exchange
 Service:
   run NAME                  serve in the foreground (what the unit runs)
+  reload NAME               take over changed files; no connection is cut
+  drain NAME                accept no more, wait for open connections to end
   cert renew NAME           renew certificates in time (what the timer runs)
   install, uninstall        binary, units and user, where no package did it
   completions SHELL         for bash, zsh, fish
@@ -139,6 +144,8 @@ fn run(arguments: Arguments) -> Done {
         Some(Command::Trust(command)) => command.run(&places),
         Some(Command::Demo(command)) => command.run(),
         Some(Command::Run(command)) => command.run(&places),
+        Some(Command::Reload(command)) => command.run(&places),
+        Some(Command::Drain(command)) => command.run(&places),
         Some(Command::Install(command)) => command.run(),
         Some(Command::Uninstall(command)) => command.run(),
         Some(Command::Completions(command)) => command.run(),

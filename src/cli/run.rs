@@ -4,23 +4,24 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
 
 use super::failed::{Failed, code};
 use super::flags::TargetFlags;
 use super::{Done, outbound, ports};
-use crate::bridge::forwarder::{self, Forwarder, Source};
+use crate::bridge::forwarder::{self, Forwarder, Refused};
 use crate::bridge::listener;
 use crate::bridge::resolver::Resolver;
+use crate::bridge::served::{NotReloaded, Served};
 use crate::config::settings::Settings;
-use crate::config::values::Listen;
+use crate::config::values::{Listen, duration_text};
 use crate::config::{Draft, Name, Places, store};
-use crate::service::notify;
+use crate::service::control::{Answer, Control, Order};
+use crate::service::{self, notify};
 use crate::tls::identity;
 
 /// Serve in the foreground: forwarders by name, or one given by flags without any file.
@@ -89,7 +90,7 @@ impl Run {
     pub(super) fn run(self, places: &Places) -> Done {
         if self.direct.listen.is_some() {
             crate::observe::log::start(self.verbose);
-            return serve(vec![self.direct.forwarder()?]);
+            return serve(vec![self.direct.forwarder()?], places);
         }
         let names = self.chosen(places)?;
         let mut loaded = Vec::new();
@@ -109,7 +110,7 @@ impl Run {
         for (name, settings) in loaded {
             forwarders.push(load(places, name, settings, resolver.clone())?);
         }
-        serve(forwarders)
+        serve(forwarders, places)
     }
 
     fn chosen(&self, places: &Places) -> Result<Vec<Name>, Failed> {
@@ -162,7 +163,7 @@ impl Direct {
                 (made.pair, Some(made.authority_pem))
             }
         };
-        let forwarder = Forwarder::new("run".to_owned(), settings, pair, Source::Memory, Resolver::default())
+        let forwarder = Forwarder::new("run".to_owned(), settings, pair, Resolver::default())
             .map_err(|error| Failed::from(error).typed())?;
         if let Some(pem) = authority {
             eprintln!("clients must trust this authority, which lives as long as this run:");
@@ -193,15 +194,15 @@ fn find_outbound(draft: &mut Draft) -> Result<(), Failed> {
 }
 
 /// Binds, tells systemd, serves.
-fn serve(forwarders: Vec<Forwarder>) -> Done {
+fn serve(forwarders: Vec<Forwarder>, places: &Places) -> Done {
     let mut bound = Vec::new();
     for forwarder in forwarders {
-        let listener = bind(&forwarder.name, forwarder.settings.listen)?;
-        bound.push((Arc::new(forwarder), listener));
+        let listener = bind(&forwarder.name, forwarder.serving().settings.listen)?;
+        bound.push((forwarder, listener));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failed::new(format!("runtime: {error}")))?;
-    let done = runtime.block_on(serve_bound(bound));
+    let done = runtime.block_on(serve_bound(bound, places));
     // A look-up that hangs must not hold the end.
     runtime.shutdown_background();
     done
@@ -226,50 +227,186 @@ pub(super) fn bind(name: &str, listen: Listen) -> Result<std::net::TcpListener, 
     })
 }
 
-async fn serve_bound(bound: Vec<(Arc<Forwarder>, std::net::TcpListener)>) -> Done {
+async fn serve_bound(bound: Vec<(Forwarder, std::net::TcpListener)>, places: &Places) -> Done {
     let failed = |error: std::io::Error| Failed::new(format!("start: {error}"));
     let mut end = EndSignals::new().map_err(failed)?;
-    let (stop, sessions) = (CancellationToken::new(), TaskTracker::new());
-    let mut drain = Duration::ZERO;
+    // Without a file there is nothing to load anew, and SIGHUP ends the run as it ends any program.
+    let has_files = bound.iter().any(|(forwarder, _)| forwarder.is_on_disk());
+    let hangup = has_files.then(|| signal(SignalKind::hangup())).transpose().map_err(failed)?;
+    let mut all = Vec::new();
+    let mut addresses = Vec::new();
+    let mut tasks = JoinSet::new();
     for (forwarder, socket) in bound {
+        let address = socket.local_addr().map_err(failed)?;
         let socket = tokio::net::TcpListener::from_std(socket).map_err(failed)?;
-        // Without a file there is nothing to follow, and SIGHUP ends the run as it ends any program.
-        let hangup = forwarder.is_on_disk().then(|| signal(SignalKind::hangup())).transpose().map_err(failed)?;
-        announce(&forwarder, &socket);
-        drain = drain.max(forwarder.settings.deadlines.drain);
-        tokio::spawn(listener::run(Arc::clone(&forwarder), socket, sessions.clone(), stop.clone()));
-        if let Some(hangup) = hangup {
-            tokio::spawn(async move { forwarder.follow_identity(hangup).await });
-        }
+        addresses.push(address);
+        all.push(Arc::new(Served::start(forwarder, socket)));
+    }
+    let all = Arc::new(Service { served: all, reloading: Mutex::new(()) });
+    for (index, served) in all.served.iter().enumerate().filter(|(_, served)| served.forwarder.is_on_disk()) {
+        let followed = Arc::clone(&served.forwarder);
+        tasks.spawn(async move { followed.follow_identity().await });
+        all.control(index, places, &mut tasks);
+    }
+    if let Some(hangup) = hangup {
+        tasks.spawn(Arc::clone(&all).reload_on(hangup));
+    }
+    // Whoever waits for this line may ask for a reload.
+    for (served, address) in all.served.iter().zip(addresses) {
+        announce(&served.forwarder, address);
     }
     notify::ready("listening");
     end.next().await;
     notify::stopping();
-    stop.cancel();
-    sessions.close();
-    finish(&sessions, &mut end, drain).await;
+    all.finish(&mut end).await;
+    // The control sockets go before the process does.
+    tasks.shutdown().await;
     Ok(0)
 }
 
-fn announce(forwarder: &Forwarder, socket: &tokio::net::TcpListener) {
-    let Settings { target, .. } = &*forwarder.settings;
-    let listen =
-        socket.local_addr().map_or_else(|_| forwarder.settings.listen.to_string(), |address| address.to_string());
-    tracing::info!(forwarder = %forwarder.name, %listen, %target, version = %env!("CARGO_PKG_VERSION"), openssl = %crate::tls::library::version(), "listening");
-    for warning in forwarder.settings.warnings() {
-        tracing::warn!(forwarder = %forwarder.name, "{warning}");
+/// Everything that this process serves.
+struct Service {
+    served: Vec<Arc<Served>>,
+    /// One reload after the other, so that systemd hears of one at a time.
+    reloading: Mutex<()>,
+}
+
+impl Service {
+    /// Opens a forwarder's control socket. Without it the forwarder serves all the same.
+    fn control(self: &Arc<Self>, index: usize, places: &Places, tasks: &mut JoinSet<()>) {
+        let name = &self.served[index].forwarder.name;
+        let Ok(path) = name.parse().map(|name: Name| places.control(&name)) else { return };
+        let group = service::group_of_service().filter(|_| places.are_system() && service::is_root());
+        match Control::bind(&path, group) {
+            Ok(control) => {
+                let this = Arc::clone(self);
+                tasks.spawn(control.serve(move |order| Arc::clone(&this).obey(index, order)));
+            }
+            Err(error) => {
+                let cause = crate::words::of(&error);
+                tracing::warn!(
+                    forwarder = %name,
+                    hint = "SIGHUP reloads it all the same",
+                    "control socket {}: {cause}; 'ewsbridge reload' can't reach it", path.display()
+                );
+            }
+        }
+    }
+
+    async fn obey(self: Arc<Self>, index: usize, order: Order) -> Answer {
+        match order {
+            Order::Reload => self.reload(index).await,
+            Order::Drain => self.drain(index).await,
+        }
+    }
+
+    /// Takes a forwarder's files over; says so in the log, to systemd and in the answer.
+    async fn reload(&self, index: usize) -> Answer {
+        let _turn = self.reloading.lock().await;
+        let served = &self.served[index];
+        let name = &served.forwarder.name;
+        // A stop that systemd knows of is not to be taken for a reload.
+        if !served.is_stopping() {
+            notify::reloading();
+        }
+        match tokio::task::block_in_place(|| served.reload()) {
+            Ok(serving) => {
+                let open = served.open();
+                tracing::info!(forwarder = %name, target = %serving.settings.target, open, "reloaded");
+                warn_of(name, &serving.settings);
+                notify::ready("listening");
+                let open = match open {
+                    0 => "no connection was open".to_owned(),
+                    1 => "1 open connection goes on as it was".to_owned(),
+                    more => format!("{more} open connections go on as they were"),
+                };
+                Answer::done(format!("reloaded; {open}"))
+            }
+            Err(error) => {
+                let needs_restart = matches!(error, NotReloaded::Refused(Refused::Listen { .. }));
+                let hint = match &error {
+                    NotReloaded::Refused(Refused::Unusable(error)) => error.hint(),
+                    _ => None,
+                };
+                // A file may have several faults, each with a line of its own.
+                let error = error.to_string().replace('\n', "; ");
+                let text = format!("reload: {error}; the old settings are in force");
+                tracing::error!(forwarder = %name, hint, "{text}");
+                if served.is_stopping() {
+                    notify::status(&format!("{name}: {text}"));
+                } else {
+                    notify::ready(&format!("{name}: {text}"));
+                }
+                let mut answer = Answer::refused(text, hint);
+                answer.needs_restart = needs_restart;
+                answer
+            }
+        }
+    }
+
+    /// Reloads every forwarder on each SIGHUP.
+    async fn reload_on(self: Arc<Self>, mut hangup: Signal) {
+        while hangup.recv().await.is_some() {
+            for index in 0..self.served.len() {
+                self.reload(index).await;
+            }
+        }
+    }
+
+    /// Has a forwarder accept nobody any more; answers when its connections have ended or its time is up.
+    async fn drain(&self, index: usize) -> Answer {
+        let served = &self.served[index];
+        let name = &served.forwarder.name;
+        let limit = served.forwarder.serving().settings.deadlines.drain;
+        served.stop();
+        tracing::info!(forwarder = %name, open = served.open(), ?limit, "draining: no more connections are accepted");
+        notify::status(&format!("{name}: draining, no more connections are accepted"));
+        match served.ended_within(limit).await {
+            0 => {
+                tracing::info!(forwarder = %name, "drained");
+                notify::status(&format!("{name}: drained, until it is restarted"));
+                Answer::done("drained: no connection is open, and none is accepted until it is restarted")
+            }
+            open => {
+                let limit = duration_text(limit);
+                let hint = Some(format!("to cut them, restart or stop it; to wait on: ewsbridge drain {name}"));
+                Answer::refused(format!("drain: {open} still open after {limit} (drain_timeout)"), hint)
+            }
+        }
+    }
+
+    /// Accepts nobody any more and waits for what still runs, within the limit or until a second signal.
+    async fn finish(&self, end: &mut EndSignals) {
+        self.served.iter().for_each(|served| served.stop());
+        let drains = self.served.iter().map(|served| served.forwarder.serving().settings.deadlines.drain);
+        let limit = drains.max().unwrap_or_default();
+        let open = || self.served.iter().map(|served| served.open()).sum::<usize>();
+        if open() > 0 {
+            tracing::info!(open = open(), limit = ?limit, "stopping: open connections may finish");
+        }
+        let ended = async {
+            for served in &self.served {
+                served.ended().await;
+            }
+        };
+        tokio::select! {
+            () = ended => tracing::info!("stopped"),
+            () = tokio::time::sleep(limit) => tracing::warn!(cut = open(), "stopped: open connections were cut"),
+            () = end.next() => tracing::warn!(cut = open(), "stopped by a second signal: open connections were cut"),
+        }
     }
 }
 
-/// Waits for what still runs, within the limit or until a second signal.
-async fn finish(sessions: &TaskTracker, end: &mut EndSignals, limit: Duration) {
-    if !sessions.is_empty() {
-        tracing::info!(open = sessions.len(), limit = ?limit, "stopping: open connections may finish");
-    }
-    tokio::select! {
-        () = sessions.wait() => tracing::info!("stopped"),
-        () = tokio::time::sleep(limit) => tracing::warn!(cut = sessions.len(), "stopped: open connections were cut"),
-        () = end.next() => tracing::warn!(cut = sessions.len(), "stopped by a second signal: open connections were cut"),
+fn announce(forwarder: &Forwarder, listen: std::net::SocketAddr) {
+    let serving = forwarder.serving();
+    let Settings { target, .. } = &*serving.settings;
+    tracing::info!(forwarder = %forwarder.name, %listen, %target, version = %env!("CARGO_PKG_VERSION"), openssl = %crate::tls::library::version(), "listening");
+    warn_of(&forwarder.name, &serving.settings);
+}
+
+fn warn_of(name: &str, settings: &Settings) {
+    for warning in settings.warnings() {
+        tracing::warn!(forwarder = %name, "{warning}");
     }
 }
 

@@ -5,11 +5,12 @@ use std::path::Path;
 use clap::Args;
 use toml_edit::{Array, Value};
 
+use super::control::InForce;
 use super::failed::{Failed, code};
 use super::identities::{self, Credential};
 use super::talk::{self, Word, step};
 use super::undo::Undo;
-use super::{Done, add, outbound, proof};
+use super::{Done, add, control, outbound, proof};
 use crate::bridge::dialer::Dialer;
 use crate::bridge::resolver::Resolver;
 use crate::config::draft::edited;
@@ -175,7 +176,8 @@ impl Set {
     }
 }
 
-/// Writes a forwarder's file and restarts its service if it runs; what the service can't live with is
+/// Writes a forwarder's file and has its service take it over if it runs, by a restart where nothing
+/// less will do; what the service can't live with is
 /// taken back, together with all that `undo` has noted.
 ///
 /// # Errors
@@ -195,14 +197,32 @@ pub(super) fn put_in_force(
     step(Word::Ok, format!("{} written", path.display()));
     settings.warnings().iter().for_each(|warning| step(Word::Warn, warning));
     let runs = places.are_system() && units::running() && units::status(name)?.pid.is_some();
-    if !runs || !may_restart {
+    if !may_restart {
         undo.keep();
         println!("{name}: in force at its next start");
         return Ok(());
     }
-    let Err(error) = restart(name, &settings) else {
+    let reloaded = match control::reload(places, name) {
+        Ok(InForce::Reloaded) => {
+            undo.keep();
+            println!("{name}: in force for new connections; open ones go on as they were");
+            return Ok(());
+        }
+        Ok(InForce::NeedsRestart | InForce::Unreachable) if runs => restart(name, &settings).map_err(Failed::from),
+        Ok(_) => {
+            undo.keep();
+            println!("{name}: in force at its next start");
+            return Ok(());
+        }
+        // What it had is what it has.
+        Err(refused) => {
+            drop(undo);
+            return Err(refused.hint("the old settings are in force"));
+        }
+    };
+    let Err(error) = reloaded else {
         undo.keep();
-        println!("{name}: in force; open connections had time to finish (drain_timeout)");
+        println!("{name}: in force; it was restarted, and open connections had time to finish (drain_timeout)");
         return Ok(());
     };
     drop(undo);
@@ -211,7 +231,7 @@ pub(super) fn put_in_force(
         Ok(()) => "the old settings are in force again".to_owned(),
         Err(again) => format!("the old settings are in the file again, but: {again}"),
     };
-    Err(Failed::from(error).hint(hint))
+    Err(error.hint(hint))
 }
 
 /// Restarts the service, with the capability for a low port if it now has one.

@@ -87,7 +87,7 @@ impl Draft {
     pub fn render(&self, name: &Name, path: &Path, date: &str) -> String {
         let mut text = format!(
             "# {}, written by \"ewsbridge add\" on {date}. Change with: ewsbridge set {name} KEY=VALUE\n\
-             # or edit {} and run: ewsbridge run --check {name} && systemctl restart ewsbridge@{name}\n",
+             # or edit {} and run: systemctl reload ewsbridge@{name}\n",
             name,
             path.display()
         );

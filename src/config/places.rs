@@ -6,6 +6,7 @@
 //! /var/lib/ewsbridge/ca/ca.pem, ca.key                 the local CA; root alone reads the key
 //! /var/lib/ewsbridge/identity/NAME/cert.pem, key.pem   what the forwarder NAME serves
 //! /var/lib/ewsbridge/credential/NAME/cert.pem, key.pem what it shows to a target that asks
+//! /run/ewsbridge-NAME/control                          the running forwarder's control socket
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -55,6 +56,16 @@ impl Places {
     /// The folder of the certificate and key that a forwarder shows to a target that asks for one.
     pub fn credential(&self, name: &Name) -> PathBuf {
         self.state.join("credential").join(name.as_str())
+    }
+
+    /// The control socket of a running forwarder, in a folder that systemd makes for it; beside the state
+    /// where that is not the system's own.
+    pub fn control(&self, name: &Name) -> PathBuf {
+        if self.are_system() {
+            Path::new("/run").join(format!("ewsbridge-{name}")).join("control")
+        } else {
+            self.state.join("control").join(name.as_str())
+        }
     }
 
     /// The folder of the certificate and key that a forwarder serves.

@@ -1,7 +1,8 @@
 //! Life under systemd: readiness, units, and getting onto a machine without a package.
 //!
-//! Plain synchronous functions that print nothing: `cli` tells the admin what was done. Nothing here
-//! knows TLS or what is in a forwarder's settings.
+//! Plain synchronous functions that print nothing: `cli` tells the admin what was done; only a running
+//! service's side of its control socket is asynchronous. Nothing here knows TLS or what is in a
+//! forwarder's settings.
 
 use std::fmt;
 use std::fs::Permissions;
@@ -15,6 +16,7 @@ use nix::unistd::{Gid, Group, Uid};
 use crate::words;
 
 mod account;
+pub mod control;
 pub mod install;
 pub mod notify;
 mod rollback;

@@ -16,6 +16,13 @@ pub fn stopping() {
     send(&[NotifyState::Stopping]);
 }
 
+/// Says that it is taking over changed settings; [`ready`] ends that.
+pub fn reloading() {
+    let mut states = vec![NotifyState::Reloading];
+    states.extend(NotifyState::monotonic_usec_now());
+    send(&states);
+}
+
 /// Says how things stand in one sentence, the line `Status:` of `systemctl status`.
 pub fn status(text: &str) {
     send(&[NotifyState::Status(&one_line(text))]);

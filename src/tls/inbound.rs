@@ -96,12 +96,24 @@ impl Listener {
     /// # Errors
     /// [`Error::Tls`] if rustls refuses the pair or has no randomness for ticket keys.
     pub fn new(pair: Pair, min: Version) -> Result<Self, Error> {
+        Self::with(pair, min, aws_lc_rs::Ticketer::new()?)
+    }
+
+    fn with(pair: Pair, min: Version, ticketer: Arc<dyn rustls::server::ProducesTickets>) -> Result<Self, Error> {
         let template = Template {
             provider: Arc::new(aws_lc_rs::default_provider()),
             versions: if min == Version::Tls1_3 { &NEWEST } else { &MODERN },
-            ticketer: aws_lc_rs::Ticketer::new()?,
+            ticketer,
         };
         Ok(Self { configs: RwLock::new(template.configs(pair)?), template })
+    }
+
+    /// Prepares to serve with other settings; who has a ticket of ours may still resume.
+    ///
+    /// # Errors
+    /// As [`Listener::new`].
+    pub fn successor(&self, pair: Pair, min: Version) -> Result<Self, Error> {
+        Self::with(pair, min, Arc::clone(&self.template.ticketer))
     }
 
     /// Serves new connections with another certificate; open ones are untouched.

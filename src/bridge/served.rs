@@ -1,0 +1,81 @@
+//! A forwarder at work: its settings, its listening socket, its open connections, and what can be
+//! asked of them while they run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::forwarder::{Forwarder, Refused, Serving};
+use super::listener;
+
+/// A forwarder that serves.
+pub struct Served {
+    /// The forwarder.
+    pub forwarder: Arc<Forwarder>,
+    sessions: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// Why a reload was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum NotReloaded {
+    /// It accepts nobody any more, so nobody would see the new settings.
+    #[error("it accepts no more connections")]
+    Stopping,
+    /// The old settings stay in force.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
+
+impl Served {
+    /// Begins to accept connections.
+    pub fn start(forwarder: Forwarder, socket: TcpListener) -> Self {
+        let forwarder = Arc::new(forwarder);
+        let (sessions, stop) = (TaskTracker::new(), CancellationToken::new());
+        tokio::spawn(listener::run(Arc::clone(&forwarder), socket, sessions.clone(), stop.clone()));
+        Self { forwarder, sessions, stop }
+    }
+
+    /// Connections that are open now, those still shaking hands included.
+    pub fn open(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Has connections to come begin with what the files hold now; open ones go on as they were.
+    ///
+    /// Blocks on files.
+    ///
+    /// # Errors
+    /// [`NotReloaded`]; everything is then as it was.
+    pub fn reload(&self) -> Result<Arc<Serving>, NotReloaded> {
+        if self.is_stopping() {
+            return Err(NotReloaded::Stopping);
+        }
+        Ok(self.forwarder.reload()?)
+    }
+
+    /// Whether it accepts nobody any more.
+    pub fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// Closes the listening socket, so that new clients are refused; open connections go on.
+    pub fn stop(&self) {
+        self.stop.cancel();
+        self.sessions.close();
+    }
+
+    /// After [`Served::stop`]: waits until no connection is open any more.
+    pub async fn ended(&self) {
+        self.sessions.wait().await;
+    }
+
+    /// The same for at most so long; gives back how many are open then.
+    pub async fn ended_within(&self, limit: Duration) -> usize {
+        let _ = tokio::time::timeout(limit, self.ended()).await;
+        self.open()
+    }
+}
