@@ -69,12 +69,9 @@ async fn finish(forwarder: &Serving, answered: Answered, client: SocketAddr) -> 
     }
 }
 
-/// How long the two peers may take to read what is left and to end, once both were told.
-const LINGER: Duration = Duration::from_secs(10);
-
 async fn relay(forwarder: &Serving, mut inbound: Inbound, mut target: Outbound, client: SocketAddr, began: Instant) {
     let deadlines = &forwarder.settings.deadlines;
-    let patience = Patience { open: deadlines.idle, half_closed: deadlines.half_close, linger: LINGER };
+    let patience = Patience { open: deadlines.idle, half_closed: deadlines.half_close, linger: deadlines.linger };
     let parameters = Parameters {
         tls_in: inbound.version(),
         suite_in: inbound.suite(),

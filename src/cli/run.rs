@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::failed::{Failed, code};
 use super::flags::TargetFlags;
-use super::{Done, outbound, ports};
+use super::{Done, outbound, ports, set};
 use crate::bridge::forwarder::{self, Forwarder, Refused};
 use crate::bridge::listener;
 use crate::bridge::resolver::Resolver;
@@ -83,6 +83,9 @@ struct Direct {
     /// Time for open connections to finish on stop
     #[arg(long, value_name = "TIME", help_heading = "Deadlines")]
     drain_timeout: Option<String>,
+    /// Any key of a file of settings (repeatable)
+    #[arg(long, value_name = "KEY=VALUE", requires = "listen", help_heading = "Without a file")]
+    set: Vec<String>,
 }
 
 impl Run {
@@ -135,7 +138,7 @@ fn load(places: &Places, name: &Name, settings: Settings, resolver: Resolver) ->
 }
 
 impl Direct {
-    fn draft(&self) -> Draft {
+    fn draft(&self) -> Result<Draft, Failed> {
         let mut draft = Draft::default();
         draft.set_some("listen", self.listen.clone());
         draft.set_some("target", self.target.clone());
@@ -145,11 +148,15 @@ impl Direct {
         draft.set_some("half_close_timeout", self.half_close_timeout.clone());
         draft.set_some("idle_timeout", self.idle_timeout.clone());
         draft.set_some("drain_timeout", self.drain_timeout.clone());
-        draft
+        for change in &self.set {
+            let (key, value) = set::parsed(change)?;
+            draft.set_some(key.name, value);
+        }
+        Ok(draft)
     }
 
     fn forwarder(&self) -> Result<Forwarder, Failed> {
-        let mut draft = self.draft();
+        let mut draft = self.draft()?;
         if self.outbound.outbound() == Some("auto") {
             find_outbound(&mut draft)?;
         }

@@ -250,7 +250,7 @@ fn is_outbound(change: &str) -> bool {
 }
 
 /// `key=value` as the file would have it; no value takes the key out.
-fn parsed(change: &str) -> Result<(&'static Key, Option<Value>), Failed> {
+pub(super) fn parsed(change: &str) -> Result<(&'static Key, Option<Value>), Failed> {
     let Some((name, text)) = change.split_once('=') else {
         return Err(Failed::with(code::USAGE, format!("'{change}' is not KEY=VALUE"))
             .hint("ewsbridge show NAME lists the keys"));
@@ -270,7 +270,9 @@ fn parsed(change: &str) -> Result<(&'static Key, Option<Value>), Failed> {
         "ca" | "cert" | "key" | "auth_cert" | "auth_key" => {
             std::path::absolute(text).map_err(Failed::new)?.display().to_string().into()
         }
-        "pin" | "accept" | "san" | "allow_weak" => Value::Array(text.split(',').map(str::trim).collect::<Array>()),
+        "pin" | "accept" | "san" | "allow_weak" | "allow_clients" => {
+            Value::Array(text.split(',').map(str::trim).collect::<Array>())
+        }
         _ => text.parse::<bool>().map(Value::from).or_else(|_| whole(text)).unwrap_or_else(|()| Value::from(text)),
     };
     Ok((key, Some(value)))

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::values::{self, BadValue, Fault, Host, Listen, Sni, Target, Version, Weak};
+use super::values::{self, BadValue, Fault, HalfClose, Host, Listen, Network, Sni, Target, TargetEof, Version, Weak};
 use super::{Fingerprint, file::Reader};
 
 /// The version of the file format that this program writes, and the newest that it reads.
@@ -63,19 +63,35 @@ pub const KEYS: &[Key] = &[
     key("pin", "", "accept exactly these certificates, whatever their names and dates: [\"sha256:...\"]"),
     key("insecure", "false", "true: accept any certificate, so anyone on the path can read and change everything"),
     key("accept", "[]", "faults of the certificate to accept: sha1, rsa1024, expired, wrong-name, ip-in-cn"),
+    key("target_eof", "\"mirror\"", "clean: the target's FIN without close_notify reaches clients as close_notify"),
+    key("half_close", "\"forward\"", "hold: a client's end is kept from the target while an answer is owed or flowing"),
     key("client_min_tls", "\"1.2\"", "oldest TLS version spoken to clients: 1.2 or 1.3"),
     key("san", "[]", "more names and addresses for the forwarder's own certificate"),
     key("cert", "", "serve this PEM certificate instead of our own; its key is \"key\""),
     key("key", "", "the private key of \"cert\""),
+    key("allow_clients", "[]", "networks that clients may come from: [\"10.0.0.0/8\"]; empty: any"),
+    key("max_connections", "4000", "connections at a time; one more waits 2 s at most, then it gets an alert"),
+    key("max_handshakes", "1000", "of them not yet connected, in TLS handshakes or before; one more waits as well"),
+    key("accept_rate", "0", "new connections a second; more of them wait as well; 0: any"),
     key("hello_timeout", "\"15s\"", "a client that has not sent its whole ClientHello by then is dropped"),
     key("connect_timeout", "\"10s\"", "look-up and TCP connection to the target, all its addresses together"),
     key("handshake_timeout", "\"15s\"", "a peer that has not finished its TLS handshake by then is dropped"),
     key("half_close_timeout", "\"60s\"", "one side has ended and the other stays silent this long: cut"),
+    key("linger_timeout", "\"10s\"", "both sides were told the end: time for them to take what is left and end too"),
+    key(
+        "dead_peer_timeout",
+        "\"90s\"",
+        "a peer that answers nothing any more, not even TCP's own probes, is cut by then",
+    ),
     key("idle_timeout", "\"0s\"", "0s: never; EWS streams are silent for up to 30 min, so less than 31m cuts them"),
     key("drain_timeout", "\"30s\"", "on stop, open connections may finish within this time, then they are cut"),
-    key("keepalive_time", "\"60s\"", "silence on a connection before TCP probes whether the peer still lives"),
+    key(
+        "keepalive_time",
+        "\"30s\"",
+        "silence before TCP probes whether the peer still lives; all three within dead_peer_timeout",
+    ),
     key("keepalive_interval", "\"10s\"", "time between two such probes"),
-    key("keepalive_probes", "6", "unanswered probes that end the connection"),
+    key("keepalive_probes", "5", "unanswered probes that end the connection"),
 ];
 
 /// How the target's certificate is judged.
@@ -104,8 +120,23 @@ pub struct Deadlines {
     pub half_close: Duration,
     /// Silence of an open connection; `None`: any.
     pub idle: Option<Duration>,
+    /// For the peers to take what is left and to end in turn, once both were told the end.
+    pub linger: Duration,
+    /// Until a peer that answers nothing is given up.
+    pub dead_peer: Duration,
     /// On stop, until open connections are cut.
     pub drain: Duration,
+}
+
+/// How much one forwarder takes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time.
+    pub connections: u32,
+    /// Of them not yet connected.
+    pub handshakes: u32,
+    /// New connections a second; `None`: any.
+    pub accept_rate: Option<u32>,
 }
 
 /// TCP keepalive, the same on both legs.
@@ -150,6 +181,14 @@ pub struct Settings {
     pub credential: Option<(PathBuf, PathBuf)>,
     /// How the target's certificate is judged.
     pub trust: Trust,
+    /// What the target's FIN becomes.
+    pub target_eof: TargetEof,
+    /// What a client's end becomes.
+    pub half_close: HalfClose,
+    /// Networks that clients may come from; none: any.
+    pub allow_clients: Vec<Network>,
+    /// Limits.
+    pub limits: Limits,
     /// Oldest version spoken to clients.
     pub client_min_tls: Version,
     /// More names for our own certificate.
@@ -187,11 +226,15 @@ impl Settings {
         let resumption = reader.boolean("resumption").unwrap_or(true);
         let credential = read_pair(reader, "auth_cert", "auth_key");
         let trust = read_trust(reader);
+        let target_eof = reader.text("target_eof", str::parse).unwrap_or(TargetEof::Mirror);
+        let half_close = reader.text("half_close", str::parse).unwrap_or(HalfClose::Forward);
+        let allow_clients = reader.list("allow_clients", str::parse);
+        let limits = read_limits(reader);
         let client_min_tls = reader.text("client_min_tls", client_version).unwrap_or(Version::Tls1_2);
         let san = reader.list("san", san);
         let foreign = read_pair(reader, "cert", "key");
         let deadlines = read_deadlines(reader);
-        let keepalive = read_keepalive(reader);
+        let keepalive = read_keepalive(reader, deadlines.dead_peer);
         let target = target?;
         Some(Self {
             listen: listen?,
@@ -208,6 +251,10 @@ impl Settings {
             resumption,
             credential,
             trust: trust?,
+            target_eof,
+            half_close,
+            allow_clients,
+            limits,
             client_min_tls,
             san,
             foreign,
@@ -344,17 +391,51 @@ fn read_deadlines(reader: &mut Reader<'_>) -> Deadlines {
         connect: bounded(reader, "connect_timeout", 10),
         handshake: bounded(reader, "handshake_timeout", 15),
         half_close: bounded(reader, "half_close_timeout", 60),
+        linger: bounded(reader, "linger_timeout", 10),
+        dead_peer: dead_peer(reader),
         idle: reader.text("idle_timeout", values::duration).filter(|idle| !idle.is_zero()),
         drain: reader.text("drain_timeout", values::duration).unwrap_or(Duration::from_secs(30)),
     }
 }
 
-fn read_keepalive(reader: &mut Reader<'_>) -> Keepalive {
-    Keepalive {
-        time: whole_seconds(reader, "keepalive_time", 60),
-        interval: whole_seconds(reader, "keepalive_interval", 10),
-        probes: reader.number("keepalive_probes", 1..=127).unwrap_or(6),
+/// TCP's own probes, within the time that a silent peer has; without a word of the admin a part of it.
+fn read_keepalive(reader: &mut Reader<'_>, dead_peer: Duration) -> Keepalive {
+    let part = |numerator: u32| Duration::from_secs((dead_peer * numerator / 9).as_secs().clamp(1, 32_767));
+    let keys = ["keepalive_time", "keepalive_interval", "keepalive_probes"];
+    let given = keys.iter().copied().find(|key| reader.has(key));
+    let keepalive = Keepalive {
+        time: whole_seconds(reader, "keepalive_time").unwrap_or(part(3)),
+        interval: whole_seconds(reader, "keepalive_interval").unwrap_or(part(1)),
+        probes: reader.number("keepalive_probes", 1..=127).unwrap_or(5),
+    };
+    let takes = keepalive.time + keepalive.interval * keepalive.probes;
+    if let Some(key) = given.filter(|_| takes > dead_peer) {
+        let (takes, limit) = (values::duration_text(takes), values::duration_text(dead_peer));
+        let sum = "keepalive_time + keepalive_interval x keepalive_probes";
+        reader.problem(key, format!("{sum} is {takes}, more than dead_peer_timeout, {limit}"));
     }
+    keepalive
+}
+
+fn read_limits(reader: &mut Reader<'_>) -> Limits {
+    Limits {
+        connections: reader.number("max_connections", 1..=MOST).unwrap_or(4000),
+        handshakes: reader.number("max_handshakes", 1..=MOST).unwrap_or(1000),
+        accept_rate: reader.number("accept_rate", 0..=MOST).filter(|rate| *rate > 0),
+    }
+}
+
+/// What a limit can be at most; the number of descriptors sets a lower one.
+const MOST: u32 = 1_000_000;
+
+/// Within what keepalive, whose shortest time is a second, can tell.
+fn dead_peer(reader: &mut Reader<'_>) -> Duration {
+    let (least, most) = (Duration::from_secs(9), Duration::from_secs(24 * 3600));
+    let given = reader.text("dead_peer_timeout", |text| match values::duration(text)? {
+        time if (least..=most).contains(&time) => Ok(time),
+        _ => Err(BadValue("must be 9s to 24h".into())),
+    });
+    given.unwrap_or(Duration::from_secs(90))
 }
 
 /// A deadline that can't be switched off.
@@ -367,13 +448,12 @@ fn bounded(reader: &mut Reader<'_>, key: &'static str, default: u64) -> Duration
 }
 
 /// A time that the kernel counts in seconds, at most 32767 (tcp(7)).
-fn whole_seconds(reader: &mut Reader<'_>, key: &'static str, default: u64) -> Duration {
-    let given = reader.text(key, |text| {
+fn whole_seconds(reader: &mut Reader<'_>, key: &'static str) -> Option<Duration> {
+    reader.text(key, |text| {
         let time = values::duration(text)?;
         let fits = time.subsec_millis() == 0 && (1..=32_767).contains(&time.as_secs());
         if fits { Ok(time) } else { Err(BadValue("must be whole seconds, 1s to 32767s".into())) }
-    });
-    given.unwrap_or(Duration::from_secs(default))
+    })
 }
 
 fn san(text: &str) -> Result<String, BadValue> {

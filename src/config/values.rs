@@ -248,6 +248,94 @@ impl fmt::Display for Sni {
     }
 }
 
+/// One of a few words, each with its meaning.
+macro_rules! words {
+    ($(#[$about:meta])* $name:ident { $($(#[$what:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$what])* $variant,)+
+        }
+
+        impl FromStr for $name {
+            type Err = BadValue;
+
+            fn from_str(text: &str) -> Result<Self, BadValue> {
+                match text {
+                    $($word => Ok(Self::$variant),)+
+                    _ => bad(format!("'{}' is none of: {}", text.escape_default(), [$($word),+].join(", "))),
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(match self {
+                    $(Self::$variant => $word,)+
+                })
+            }
+        }
+    };
+}
+
+words! {
+    /// What becomes of the target's FIN that no close_notify came before.
+    TargetEof {
+        /// A FIN without close_notify, as it came: a client can tell that something may be missing.
+        Mirror = "mirror",
+        /// close_notify and FIN, as other bridges do, for clients that take the plain truth for a fault.
+        Clean = "clean",
+    }
+}
+
+words! {
+    /// What becomes of a client's end of its direction.
+    HalfClose {
+        /// close_notify at once, no FIN before the target has ended.
+        Forward = "forward",
+        /// Nothing, while the target owes an answer or sends one.
+        Hold = "hold",
+    }
+}
+
+/// A network in CIDR notation, or one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Network(ipnet::IpNet);
+
+impl Network {
+    /// Whether the address lies within; an IPv4 address in IPv6 clothes is the IPv4 address.
+    pub fn contains(self, address: IpAddr) -> bool {
+        self.0.contains(&address.to_canonical())
+    }
+}
+
+impl FromStr for Network {
+    type Err = BadValue;
+
+    fn from_str(text: &str) -> Result<Self, BadValue> {
+        let text = text.trim();
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(Self(address.to_canonical().into()));
+        }
+        let Ok(network) = text.parse::<ipnet::IpNet>() else {
+            return bad(format!(
+                "'{}' is not a network; examples: 10.0.0.0/8, 10.20.0.15, fd00::/8",
+                text.escape_default()
+            ));
+        };
+        if network.trunc() != network {
+            return bad(format!("'{text}' is an address within a network; the network is {}", network.trunc()));
+        }
+        Ok(Self(network))
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0.to_string())
+    }
+}
+
 /// A fault of the target's certificate that an admin accepts, each on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fault {
