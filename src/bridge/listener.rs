@@ -1,4 +1,4 @@
-//! The one listening socket of a forwarder: bound once, accepting until told to stop.
+//! A forwarder's listening socket: bound once, accepting until told to stop.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -36,7 +36,20 @@ pub fn bind(listen: Listen) -> Result<std::net::TcpListener, (SocketAddr, io::Er
     Err(last.unwrap_or_else(|| (listen.from_here(), io::ErrorKind::AddrNotAvailable.into())))
 }
 
+/// The address that [`bind`] would choose here where there are several; none where there is but one.
+pub fn choice(listen: Listen) -> Option<IpAddr> {
+    let candidates = listen.candidates();
+    let mut addresses = candidates.iter().map(SocketAddr::ip).filter(|_| candidates.len() > 1);
+    addresses.find(|&ip| bound(SocketAddr::new(ip, 0)).is_ok())
+}
+
 fn bind_one(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = bound(address)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn bound(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.ip() == IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED) {
         socket.set_only_v6(false)?;
@@ -45,8 +58,7 @@ fn bind_one(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 fn is_family_missing(error: &io::Error) -> bool {
@@ -57,12 +69,18 @@ fn is_family_missing(error: &io::Error) -> bool {
 ///
 /// A failure to accept concerns one connection, or means that descriptors or memory are short: then
 /// it waits, from 5 ms to 1 s, says so once a minute, and goes on.
-pub async fn run(forwarder: Arc<Forwarder>, listener: TcpListener, sessions: TaskTracker, stop: CancellationToken) {
+pub async fn run(
+    forwarder: Arc<Forwarder>,
+    listener: Arc<TcpListener>,
+    sessions: TaskTracker,
+    stop: CancellationToken,
+) {
     let mut pause = Pause::default();
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            biased;
             () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((tcp, client)) => {

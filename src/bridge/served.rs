@@ -1,7 +1,7 @@
-//! A forwarder at work: its settings, its listening socket, its open connections, and what can be
+//! A forwarder at work: its settings, its listening sockets, its open connections, and what can be
 //! asked of them while they run.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -15,6 +15,8 @@ use super::listener;
 pub struct Served {
     /// The forwarder.
     pub forwarder: Arc<Forwarder>,
+    sockets: Mutex<Vec<Arc<TcpListener>>>,
+    accepting: TaskTracker,
     sessions: TaskTracker,
     stop: CancellationToken,
 }
@@ -31,12 +33,15 @@ pub enum NotReloaded {
 }
 
 impl Served {
-    /// Begins to accept connections.
-    pub fn start(forwarder: Forwarder, socket: TcpListener) -> Self {
+    /// Begins to accept connections on each of its sockets: one, or a socket unit's several.
+    pub fn start(forwarder: Forwarder, sockets: impl IntoIterator<Item = TcpListener>) -> Self {
         let forwarder = Arc::new(forwarder);
-        let (sessions, stop) = (TaskTracker::new(), CancellationToken::new());
-        tokio::spawn(listener::run(Arc::clone(&forwarder), socket, sessions.clone(), stop.clone()));
-        Self { forwarder, sessions, stop }
+        let (accepting, sessions, stop) = (TaskTracker::new(), TaskTracker::new(), CancellationToken::new());
+        let sockets: Vec<Arc<TcpListener>> = sockets.into_iter().map(Arc::new).collect();
+        for socket in &sockets {
+            accepting.spawn(listener::run(Arc::clone(&forwarder), Arc::clone(socket), sessions.clone(), stop.clone()));
+        }
+        Self { forwarder, sockets: Mutex::new(sockets), accepting, sessions, stop }
     }
 
     /// Connections that are open now, those still shaking hands included.
@@ -62,14 +67,21 @@ impl Served {
         self.stop.is_cancelled()
     }
 
-    /// Closes the listening socket, so that new clients are refused; open connections go on.
-    pub fn stop(&self) {
+    /// Closes the listening sockets; open connections go on.
+    ///
+    /// New clients are refused, unless someone else holds the sockets: then they wait for who accepts next.
+    /// Gives the sockets back as long as they are not closed.
+    pub fn stop(&self) -> Vec<Arc<TcpListener>> {
         self.stop.cancel();
+        self.accepting.close();
         self.sessions.close();
+        std::mem::take(&mut self.sockets.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// After [`Served::stop`]: waits until no connection is open any more.
     pub async fn ended(&self) {
+        // Who was accepted last is counted by then.
+        self.accepting.wait().await;
         self.sessions.wait().await;
     }
 

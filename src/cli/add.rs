@@ -435,11 +435,11 @@ impl Foreground {
         let forwarder = Forwarder::load(places, name, settings.clone(), Resolver::default())?;
         let socket =
             tokio::net::TcpListener::from_std(socket).map_err(|error| Failed::new(format!("listen: {error}")))?;
-        Ok(Self(Served::start(forwarder, socket)))
+        Ok(Self(Served::start(forwarder, [socket])))
     }
 
     async fn stop(self) {
-        self.0.stop();
+        drop(self.0.stop());
         self.0.ended_within(Duration::from_secs(1)).await;
     }
 }

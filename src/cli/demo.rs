@@ -65,7 +65,7 @@ impl Demo {
         let made = identity::for_this_run(&identity::machine_names(), time::OffsetDateTime::now_utc())
             .map_err(forwarder::Error::from)?;
         let forwarder = Forwarder::new("demo".to_owned(), settings, made.pair, Resolver::default())?;
-        let served = Served::start(forwarder, socket);
+        let served = Served::start(forwarder, [socket]);
         step(Word::Ok, format!("forwarder on {address}, its target the legacy server, pinned"));
         one_request(&served.forwarder, address, &made.authority_pem).await?;
         if !self.once {

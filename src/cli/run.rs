@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -21,6 +22,7 @@ use crate::config::settings::Settings;
 use crate::config::values::{Listen, duration_text};
 use crate::config::{Draft, Name, Places, store};
 use crate::service::control::{Answer, Control, Order};
+use crate::service::sockets::{self, Found, Inherited, Keeper};
 use crate::service::{self, notify};
 use crate::tls::identity;
 
@@ -91,9 +93,11 @@ struct Direct {
 impl Run {
     /// Serves until SIGTERM or SIGINT.
     pub(super) fn run(self, places: &Places) -> Done {
+        // First of all, while there is no other thread.
+        let inherited = Inherited::take().map_err(unusable)?;
         if self.direct.listen.is_some() {
             crate::observe::log::start(self.verbose);
-            return serve(vec![self.direct.forwarder()?], places);
+            return serve(vec![self.direct.forwarder()?], inherited, places);
         }
         let names = self.chosen(places)?;
         let mut loaded = Vec::new();
@@ -113,7 +117,7 @@ impl Run {
         for (name, settings) in loaded {
             forwarders.push(load(places, name, settings, resolver.clone())?);
         }
-        serve(forwarders, places)
+        serve(forwarders, inherited, places)
     }
 
     fn chosen(&self, places: &Places) -> Result<Vec<Name>, Failed> {
@@ -200,12 +204,24 @@ fn find_outbound(draft: &mut Draft) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Binds, tells systemd, serves.
-fn serve(forwarders: Vec<Forwarder>, places: &Places) -> Done {
+/// Sockets that were passed and can't be used are a fault of configuration: to try again is no cure.
+fn unusable(error: sockets::Error) -> Failed {
+    let hint = error.hint();
+    Failed::with(code::CONFIG, error).maybe_hint(hint)
+}
+
+/// Binds what is not inherited, tells systemd, serves.
+fn serve(forwarders: Vec<Forwarder>, inherited: Inherited, places: &Places) -> Done {
+    let listen = |forwarder: &Forwarder| forwarder.serving().settings.listen;
+    let wanted: Vec<_> = forwarders.iter().map(|forwarder| (forwarder.name.as_str(), listen(forwarder))).collect();
+    let shares = inherited.share(&wanted).map_err(unusable)?;
     let mut bound = Vec::new();
-    for forwarder in forwarders {
-        let listener = bind(&forwarder.name, forwarder.serving().settings.listen)?;
-        bound.push((forwarder, listener));
+    for (forwarder, mut found) in forwarders.into_iter().zip(shares) {
+        if found.sockets.is_empty() {
+            found.sockets.push(bind(&forwarder.name, listen(&forwarder))?);
+            sockets::keep(&forwarder.name, &found.sockets);
+        }
+        bound.push((forwarder, found));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failed::new(format!("runtime: {error}")))?;
@@ -234,22 +250,26 @@ pub(super) fn bind(name: &str, listen: Listen) -> Result<std::net::TcpListener, 
     })
 }
 
-async fn serve_bound(bound: Vec<(Forwarder, std::net::TcpListener)>, places: &Places) -> Done {
+async fn serve_bound(bound: Vec<(Forwarder, Found)>, places: &Places) -> Done {
     let failed = |error: std::io::Error| Failed::new(format!("start: {error}"));
     let mut end = EndSignals::new().map_err(failed)?;
     // Without a file there is nothing to load anew, and SIGHUP ends the run as it ends any program.
     let has_files = bound.iter().any(|(forwarder, _)| forwarder.is_on_disk());
     let hangup = has_files.then(|| signal(SignalKind::hangup())).transpose().map_err(failed)?;
     let mut all = Vec::new();
+    let mut keepers = Vec::new();
     let mut addresses = Vec::new();
     let mut tasks = JoinSet::new();
-    for (forwarder, socket) in bound {
-        let address = socket.local_addr().map_err(failed)?;
-        let socket = tokio::net::TcpListener::from_std(socket).map_err(failed)?;
-        addresses.push(address);
-        all.push(Arc::new(Served::start(forwarder, socket)));
+    for (forwarder, Found { sockets, keeper }) in bound {
+        let mut own = Vec::new();
+        for socket in sockets {
+            addresses.push((all.len(), socket.local_addr().map_err(failed)?));
+            own.push(tokio::net::TcpListener::from_std(socket).map_err(failed)?);
+        }
+        all.push(Arc::new(Served::start(forwarder, own)));
+        keepers.push(keeper);
     }
-    let all = Arc::new(Service { served: all, reloading: Mutex::new(()) });
+    let all = Arc::new(Service { served: all, keepers, reloading: Mutex::new(()) });
     for (index, served) in all.served.iter().enumerate().filter(|(_, served)| served.forwarder.is_on_disk()) {
         let followed = Arc::clone(&served.forwarder);
         tasks.spawn(async move { followed.follow_identity().await });
@@ -259,12 +279,15 @@ async fn serve_bound(bound: Vec<(Forwarder, std::net::TcpListener)>, places: &Pl
         tasks.spawn(Arc::clone(&all).reload_on(hangup));
     }
     // Whoever waits for this line may ask for a reload.
-    for (served, address) in all.served.iter().zip(addresses) {
-        announce(&served.forwarder, address);
+    for (index, address) in addresses {
+        announce(&all.served[index].forwarder, address);
+    }
+    for served in &all.served {
+        warn_of(&served.forwarder.name, &served.forwarder.serving().settings);
     }
     notify::ready("listening");
     end.next().await;
-    notify::stopping();
+    notify::stopping(all.drain_limit());
     all.finish(&mut end).await;
     // The control sockets go before the process does.
     tasks.shutdown().await;
@@ -274,6 +297,8 @@ async fn serve_bound(bound: Vec<(Forwarder, std::net::TcpListener)>, places: &Pl
 /// Everything that this process serves.
 struct Service {
     served: Vec<Arc<Served>>,
+    /// Who keeps each one's sockets.
+    keepers: Vec<Keeper>,
     /// One reload after the other, so that systemd hears of one at a time.
     reloading: Mutex<()>,
 }
@@ -365,7 +390,20 @@ impl Service {
         let served = &self.served[index];
         let name = &served.forwarder.name;
         let limit = served.forwarder.serving().settings.deadlines.drain;
-        served.stop();
+        let closing = served.stop();
+        match self.keepers[index] {
+            Keeper::Store => {
+                // The kernel would go on taking connections for the copy in the store.
+                closing.iter().for_each(sockets::retire);
+                sockets::forget(name);
+            }
+            Keeper::Unit => tracing::warn!(
+                forwarder = %name,
+                hint = "stop its socket unit, and clients are refused",
+                "draining: its socket unit goes on taking connections, which wait until it is restarted"
+            ),
+        }
+        drop(closing);
         tracing::info!(forwarder = %name, open = served.open(), ?limit, "draining: no more connections are accepted");
         notify::status(&format!("{name}: draining, no more connections are accepted"));
         match served.ended_within(limit).await {
@@ -382,11 +420,17 @@ impl Service {
         }
     }
 
+    /// How long a stop may take at most.
+    fn drain_limit(&self) -> Duration {
+        let drains = self.served.iter().map(|served| served.forwarder.serving().settings.deadlines.drain);
+        drains.max().unwrap_or_default()
+    }
+
     /// Accepts nobody any more and waits for what still runs, within the limit or until a second signal.
     async fn finish(&self, end: &mut EndSignals) {
-        self.served.iter().for_each(|served| served.stop());
-        let drains = self.served.iter().map(|served| served.forwarder.serving().settings.deadlines.drain);
-        let limit = drains.max().unwrap_or_default();
+        // What the store keeps of them is for the next process, which accepts whoever waits by then.
+        self.served.iter().for_each(|served| drop(served.stop()));
+        let limit = self.drain_limit();
         let open = || self.served.iter().map(|served| served.open()).sum::<usize>();
         if open() > 0 {
             tracing::info!(open = open(), limit = ?limit, "stopping: open connections may finish");
@@ -408,7 +452,6 @@ fn announce(forwarder: &Forwarder, listen: std::net::SocketAddr) {
     let serving = forwarder.serving();
     let Settings { target, .. } = &*serving.settings;
     tracing::info!(forwarder = %forwarder.name, %listen, %target, version = %env!("CARGO_PKG_VERSION"), openssl = %crate::tls::library::version(), "listening");
-    warn_of(&forwarder.name, &serving.settings);
 }
 
 fn warn_of(name: &str, settings: &Settings) {

@@ -20,6 +20,7 @@ pub mod control;
 pub mod install;
 pub mod notify;
 mod rollback;
+pub mod sockets;
 pub mod units;
 
 /// The system user and group that serve forwarders.
