@@ -18,7 +18,8 @@
 //!
 //! * [`bridge::forwarder`] holds what connections begin with, and replaces it as a whole by a reload;
 //!   [`bridge::served`] is a forwarder at work, which can be asked to reload and to drain.
-//! * [`bridge::listener`] owns the one listening socket of a forwarder. It knows nothing of TLS.
+//! * [`bridge::listener`] accepts on a forwarder's listening socket, which [`service::sockets`] has outlive
+//!   the process. It knows nothing of TLS.
 //! * [`bridge::session`] leads one connection through the stages above, each with its own deadline,
 //!   and writes the one log line that says how it went.
 //! * [`bridge::resolver`] turns the target's name into addresses, one look-up a name at a time.

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 mod host;
+#[path = "systemd/restarts.rs"]
+mod restarts;
 
 use host::{Host, Said, Server, Tree, file_in, run, run_with_input};
 

@@ -1,8 +1,8 @@
 //! Life under systemd: readiness, units, and getting onto a machine without a package.
 //!
 //! Plain synchronous functions that print nothing: `cli` tells the admin what was done; only a running
-//! service's side of its control socket is asynchronous. Nothing here knows TLS or what is in a
-//! forwarder's settings.
+//! service's side of its control socket is asynchronous. Nothing here knows TLS, or of a
+//! forwarder's settings more than where it listens.
 
 use std::fmt;
 use std::fs::Permissions;
