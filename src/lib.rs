@@ -4,7 +4,8 @@
 //!
 //! ```text
 //!             bridge::listener            bridge::session                        bridge::relay
-//! client ───> accept, count ───> ClientHello complete, acceptable?
+//! client ───> accept, count ───> may it come in (bridge::admission)?
+//!                                ClientHello complete, acceptable?
 //!                                 │ no: alert, the target never hears of it
 //!                                 ▼
 //!                                name looked up, TCP, TLS to the target ───────> target
@@ -20,6 +21,8 @@
 //!   [`bridge::served`] is a forwarder at work, which can be asked to reload and to drain.
 //! * [`bridge::listener`] accepts on a forwarder's listening socket, which [`service::sockets`] has outlive
 //!   the process. It knows nothing of TLS.
+//! * [`bridge::admission`] is asked by each connection whether it may come in, and has it wait or turned
+//!   away; [`bridge::descriptors`] has its numbers fit into what the process may open.
 //! * [`bridge::session`] leads one connection through the stages above, each with its own deadline,
 //!   and writes the one log line that says how it went.
 //! * [`bridge::resolver`] turns the target's name into addresses, one look-up a name at a time.

@@ -8,6 +8,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
+use super::admission::Admission;
+use super::descriptors::Room;
 use super::dialer::Dialer;
 use super::resolver::Resolver;
 use crate::config::values::{Listen, Version};
@@ -53,6 +55,8 @@ pub struct Forwarder {
     source: Source,
     resolver: Resolver,
     serving: RwLock<Arc<Serving>>,
+    /// Who is let in; the same for all that it ever serves with.
+    pub admission: Arc<Admission>,
     /// How the certificate's files looked before they were read: what changes from then on is news.
     /// Held while anything is taken over, so that one change follows the other.
     seen: Mutex<Stamp>,
@@ -134,12 +138,18 @@ impl Forwarder {
     }
 
     fn of(name: String, source: Source, serving: Serving, seen: Stamp, resolver: Resolver) -> Self {
-        Self { name, source, resolver, serving: RwLock::new(Arc::new(serving)), seen: Mutex::new(seen) }
+        let admission = Arc::new(Admission::new(name.clone(), serving.is_on_disk, &serving.settings));
+        Self { name, source, resolver, serving: RwLock::new(Arc::new(serving)), admission, seen: Mutex::new(seen) }
     }
 
     /// What a connection that begins now begins with.
     pub fn serving(&self) -> Arc<Serving> {
         Arc::clone(&self.serving.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Has its limits fit into these descriptors, also those of settings to come.
+    pub fn fit(&self, room: Room) {
+        self.admission.fit(room, &self.serving().settings);
     }
 
     /// Whether settings and certificate lie on disk, where they may change.
@@ -168,6 +178,7 @@ impl Forwarder {
         let successor = |min| old.listener.successor(pair, min);
         let new = Arc::new(prepare(&self.name, settings, Some(&self.name), successor, &self.resolver)?);
         *self.serving.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&new);
+        self.admission.set(&new.settings);
         *seen = now;
         Ok(new)
     }

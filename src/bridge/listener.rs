@@ -85,7 +85,7 @@ pub async fn run(
         match accepted {
             Ok((tcp, client)) => {
                 pause.next = SHORTEST_PAUSE;
-                sessions.spawn(session::serve(forwarder.serving(), tcp, client));
+                sessions.spawn(session::serve(forwarder.serving(), Arc::clone(&forwarder.admission), tcp, client));
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => pause.after(&forwarder.name, &error).await,

@@ -2,10 +2,13 @@
 //!
 //! Knows nothing of TLS beyond what [`crate::tls`] offers, and nothing of the command line.
 
+pub mod admission;
 pub mod auto;
+pub mod descriptors;
 pub mod dialer;
 pub mod failure;
 pub mod forwarder;
+mod gate;
 pub mod listener;
 pub mod relay;
 pub mod resolver;

@@ -7,28 +7,60 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
+use super::admission::{Admission, Refused, Visit};
 use super::failure::{Blame, Failure, Kind};
 use super::forwarder::Serving;
 use super::relay::{self, End, Outcome, Patience, Side};
 use crate::config::values::duration_text;
+use crate::leg::socket::Socket;
 use crate::tls::explain::{self, Explained};
 use crate::tls::inbound::{self, Answered, Inbound};
 use crate::tls::outbound::Outbound;
 
 /// Serves one client until both sides have ended, and logs how it went.
-pub async fn serve(forwarder: Arc<Serving>, tcp: TcpStream, client: SocketAddr) {
+pub async fn serve(forwarder: Arc<Serving>, admission: Arc<Admission>, tcp: TcpStream, client: SocketAddr) {
     let began = Instant::now();
     let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-    if let Err(failure) = lead(&forwarder, tcp, client, began).await {
+    let visit = match enter(&forwarder, &admission, client).await {
+        Ok(visit) => visit,
+        Err(refused) => {
+            if let Ok(socket) = Socket::new(tcp, &forwarder.settings.keepalive) {
+                refused.tell(socket).await;
+            }
+            return;
+        }
+    };
+    if let Err(failure) = lead(&forwarder, visit, tcp, client, began).await {
         log_failure(&forwarder, client, &failure);
     }
 }
 
-async fn lead(forwarder: &Serving, tcp: TcpStream, client: SocketAddr, began: Instant) -> Result<(), Failure> {
+async fn enter<'a>(forwarder: &Serving, admission: &'a Admission, client: SocketAddr) -> Result<Visit<'a>, Refused> {
+    admission.allows(&forwarder.settings.allow_clients, client)?;
+    admission.enter(client).await
+}
+
+async fn lead(
+    forwarder: &Serving,
+    mut visit: Visit<'_>,
+    tcp: TcpStream,
+    client: SocketAddr,
+    began: Instant,
+) -> Result<(), Failure> {
     let answered = hello(forwarder, tcp, client).await?;
+    let left = |when| client_failure(forwarder, client, "TLS handshake", explain::client::left(when));
+    let admitted = tokio::select! {
+        biased;
+        admitted = visit.connect() => admitted,
+        () = answered.client_left() => return Err(left("while it waited for its turn")),
+    };
+    if let Err(alert) = admitted {
+        answered.refuse(alert).await;
+        return Ok(());
+    }
     let reached = tokio::select! {
         reached = forwarder.dialer.dial() => reached,
-        () = answered.client_left() => return Err(client_failure(forwarder, client, "TLS handshake", explain::client::left("while the target was dialled"))),
+        () = answered.client_left() => return Err(left("while the target was dialled")),
     };
     let target = match reached {
         Ok(dialed) => dialed.leg,
@@ -40,6 +72,7 @@ async fn lead(forwarder: &Serving, tcp: TcpStream, client: SocketAddr, began: In
         }
     };
     let inbound = finish(forwarder, answered, client).await?;
+    visit.connected();
     relay(forwarder, inbound, target, client, began).await;
     Ok(())
 }

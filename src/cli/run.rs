@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use super::failed::{Failed, code};
 use super::flags::TargetFlags;
 use super::{Done, outbound, ports, set};
+use crate::bridge::descriptors::{self, Room};
 use crate::bridge::forwarder::{self, Forwarder, Refused};
 use crate::bridge::listener;
 use crate::bridge::resolver::Resolver;
@@ -212,6 +213,7 @@ fn unusable(error: sockets::Error) -> Failed {
 
 /// Binds what is not inherited, tells systemd, serves.
 fn serve(forwarders: Vec<Forwarder>, inherited: Inherited, places: &Places) -> Done {
+    fit(&forwarders);
     let listen = |forwarder: &Forwarder| forwarder.serving().settings.listen;
     let wanted: Vec<_> = forwarders.iter().map(|forwarder| (forwarder.name.as_str(), listen(forwarder))).collect();
     let shares = inherited.share(&wanted).map_err(unusable)?;
@@ -229,6 +231,22 @@ fn serve(forwarders: Vec<Forwarder>, inherited: Inherited, places: &Places) -> D
     // A look-up that hangs must not hold the end.
     runtime.shutdown_background();
     done
+}
+
+/// Has the forwarders share the descriptors that this process may have.
+fn fit(forwarders: &[Forwarder]) {
+    let limit = match descriptors::raise() {
+        Ok(limit) => limit,
+        Err(error) => {
+            let cause = crate::words::of(&error);
+            tracing::warn!("limit of descriptors: {cause}; max_connections is not checked against it");
+            return;
+        }
+    };
+    let limits: Vec<_> = forwarders.iter().map(|forwarder| forwarder.serving().settings.limits).collect();
+    for (forwarder, room) in forwarders.iter().zip(Room::shared(limit, &limits)) {
+        forwarder.fit(room);
+    }
 }
 
 /// Binds, or says who has the port.

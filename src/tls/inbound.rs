@@ -29,6 +29,8 @@ use crate::leg::{Ending, Fill, Leg};
 pub enum Alert {
     /// 40, handshake_failure: the target's fault.
     HandshakeFailure = 40,
+    /// 49, access_denied: the client may not come from there.
+    AccessDenied = 49,
     /// 70, protocol_version: the client is older than TLS 1.2.
     ProtocolVersion = 70,
     /// 80, internal_error: our own.
@@ -236,10 +238,8 @@ impl Answered {
     /// Sends a fatal alert in place of the ServerHello and closes.
     ///
     /// Nothing has been sent yet, so that the alert goes in the clear (RFC 8446 §6).
-    pub async fn refuse(mut self, alert: Alert) {
-        if io::Write::write_all(&mut self.socket, &fatal(alert)).is_ok() {
-            linger(&mut self.socket).await;
-        }
+    pub async fn refuse(self, alert: Alert) {
+        refuse(self.socket, alert).await;
     }
 
     /// Sends our ServerHello and leads the handshake to its end.
@@ -287,6 +287,13 @@ impl Answered {
         while self.connection.wants_write() && self.connection.write_tls(&mut self.socket).is_ok() {}
         linger(&mut self.socket).await;
         Error::Tls(error)
+    }
+}
+
+/// Sends a fatal alert to a client that was sent nothing yet, and closes.
+pub async fn refuse(mut socket: Socket, alert: Alert) {
+    if io::Write::write_all(&mut socket, &fatal(alert)).is_ok() {
+        linger(&mut socket).await;
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Builder {
     environment: Vec<(String, OsString)>,
     /// Files and folders of the system that only this bridge sees otherwise: what, and in its place.
     covered: Vec<(String, PathBuf)>,
+    /// Its soft and hard limit of descriptors.
+    descriptors: Option<(u32, u32)>,
 }
 
 /// The `key=value` parts of a log line.
@@ -48,6 +50,7 @@ impl Bridge {
             arguments: Vec::new(),
             environment: Vec::new(),
             covered: Vec::new(),
+            descriptors: None,
         }
     }
 
@@ -153,6 +156,17 @@ impl Builder {
         self
     }
 
+    /// Starts it with this soft and hard limit of descriptors.
+    pub fn descriptors(mut self, soft: u32, hard: u32) -> Self {
+        self.descriptors = Some((soft, hard));
+        self
+    }
+
+    /// Sets a key of a file of settings.
+    pub fn set(self, change: &str) -> Self {
+        self.arg("--set").arg(change)
+    }
+
     /// Instead of any free port of 127.0.0.1.
     pub fn listen(mut self, listen: &str) -> Self {
         listen.clone_into(&mut self.listen);
@@ -203,6 +217,12 @@ impl Builder {
     /// The binary; in a mount namespace of its own where it is to see other files.
     fn program(&self) -> Command {
         let binary = env!("CARGO_BIN_EXE_ewsbridge");
+        if let Some((soft, hard)) = self.descriptors {
+            assert!(self.covered.is_empty(), "one of the two");
+            let mut command = Command::new("prlimit");
+            command.arg(format!("--nofile={soft}:{hard}")).arg(binary);
+            return command;
+        }
         if self.covered.is_empty() {
             return Command::new(binary);
         }

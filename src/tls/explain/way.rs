@@ -10,8 +10,10 @@ use crate::words;
 /// What has a number of the system's own is a shortage of this machine, out of descriptors say, and
 /// no answer about the name. The resolver's words come without the standard library's preface.
 pub fn look_up(error: &io::Error) -> Explained {
-    if error.raw_os_error().is_some() {
-        return Explained { is_ours: true, ..Explained::plain(words::of(error)) };
+    if let Some(code) = error.raw_os_error() {
+        let is_full = [nix::libc::EMFILE, nix::libc::ENFILE].contains(&code);
+        let cure = is_full.then(|| Cure::to_do(DESCRIPTORS));
+        return Explained { is_ours: true, cure, ..Explained::plain(words::of(error)) };
     }
     let text = error.to_string();
     let text = words::lower(text.strip_prefix("failed to lookup address information: ").unwrap_or(&text));
@@ -32,6 +34,7 @@ pub fn look_up_silence(limit: &str) -> Explained {
     Explained::cured(format!("no answer within {limit}"), Cure::to_do(NAME_SERVER))
 }
 
+const DESCRIPTORS: &str = "raise LimitNOFILE= of the unit, or find what holds so many connections";
 const NAME: &str = "is the name right? this machine must find it: getent hosts NAME";
 const NAME_SERVER: &str = "is the name server of this machine up (/etc/resolv.conf)? or give the target's address";
 
@@ -41,13 +44,7 @@ pub fn connect(error: &io::Error, port: u16) -> Explained {
     let cause = words::of(error);
     match error.raw_os_error() {
         // No other address would do better.
-        Some(EMFILE | ENFILE) => Explained {
-            is_ours: true,
-            ..Explained::cured(
-                cause,
-                Cure::to_do("raise LimitNOFILE= of the unit, or find what holds so many connections"),
-            )
-        },
+        Some(EMFILE | ENFILE) => Explained { is_ours: true, ..Explained::cured(cause, Cure::to_do(DESCRIPTORS)) },
         Some(ENOBUFS | ENOMEM) => Explained { is_ours: true, ..Explained::plain(cause) },
         Some(ENETUNREACH | EHOSTUNREACH) => {
             Explained::cured(cause, Cure::to_do("this machine has no way there; see: ip route get ADDRESS"))
