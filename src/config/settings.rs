@@ -71,7 +71,11 @@ pub const KEYS: &[Key] = &[
     key("key", "", "the private key of \"cert\""),
     key("allow_clients", "[]", "networks that clients may come from: [\"10.0.0.0/8\"]; empty: any"),
     key("max_connections", "4000", "connections at a time; one more waits 2 s at most, then it gets an alert"),
-    key("max_handshakes", "1000", "clients at a time that are not connected yet, in TLS handshakes or before; one more waits as well"),
+    key(
+        "max_handshakes",
+        "1000",
+        "clients at a time that are not connected yet, in TLS handshakes or before; one more waits as well",
+    ),
     key("accept_rate", "0", "new connections a second; more of them wait as well; 0: any"),
     key("hello_timeout", "\"15s\"", "a client that has not sent its whole ClientHello by then is dropped"),
     key("connect_timeout", "\"10s\"", "look-up and TCP connection to the target, all its addresses together"),
