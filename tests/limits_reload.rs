@@ -6,8 +6,9 @@ mod cli_support;
 mod common;
 
 use std::net::SocketAddr;
+use std::process::Command;
 
-use cli_support::{Live, Sandbox, free_port};
+use cli_support::{EWSBRIDGE, Live, Sandbox, free_port};
 use common::{Client, Failure, Listening, TlsTarget, connect, echo};
 use rustls::AlertDescription::{AccessDenied, InternalError};
 
@@ -22,13 +23,18 @@ struct World {
 
 impl World {
     fn new(limits: &[&str]) -> Self {
+        Self::start(limits, |sandbox| sandbox.serve("exch1"))
+    }
+
+    /// With the server that `serve` starts.
+    fn start(limits: &[&str], serve: impl FnOnce(&Sandbox) -> Live) -> Self {
         let (certificate, target) = echo();
         let (sandbox, port) = (Sandbox::new(), free_port());
         let (listen, to, pin) = (format!("127.0.0.1:{port}"), target.address().to_string(), certificate.pin());
         sandbox.run(["add", "exch1", &listen, &to, "--pin", &pin, "--offline"]).succeeded();
         let set = ["set", "exch1"].into_iter().chain(limits.iter().copied());
         sandbox.run(set).succeeded().says("in force at its next start");
-        let server = sandbox.serve("exch1");
+        let server = serve(&sandbox);
         let ca = std::fs::read_to_string(sandbox.ca("exch1")).unwrap();
         Self { sandbox, server, address: listen.parse().unwrap(), ca, _target: target }
     }
@@ -140,4 +146,24 @@ async fn settings_that_are_refused_leave_the_limits_as_they_were() {
     std::fs::write(world.sandbox.settings("exch1"), text).unwrap();
     world.sandbox.run(["reload", "exch1"]).exited(1).says("restart needed");
     world.refuses().await;
+}
+
+#[tokio::test]
+async fn limits_that_a_reload_brings_fit_into_the_descriptors_too() {
+    // 2 x 4 + 4, and 1,344 for those who wait, are refused, and the rest.
+    let world = World::start(&["max_connections=4", "max_handshakes=4"], |sandbox| {
+        let mut command = Command::new("prlimit");
+        command.arg("--nofile=1356:1356").arg(EWSBRIDGE).args(["run", "exch1"]);
+        sandbox.surround(&mut command);
+        let live = Live::spawn(&mut command);
+        live.wait_for(" listening");
+        live
+    });
+    assert!(!world.server.said().contains("descriptors"), "{}", world.server.said());
+    let mut first = world.client().await;
+    world.set("max_connections=5");
+    let line = world.server.wait_for("max_connections = 5 and max_handshakes = 4 need 1358 descriptors");
+    assert!(line.contains("systemctl edit ewsbridge@exch1: [Service] LimitNOFILE=1358"), "{line}");
+    answers(&mut first).await;
+    world.client().await;
 }
