@@ -5,6 +5,11 @@
 //! ```text
 //!             bridge::listener            bridge::session                        bridge::relay
 //! client ───> accept, count ───> may it come in (bridge::admission)?
+//!                                 │ no: alert
+//!                                 ▼
+//!                                PROXY header, if it comes from a load balancer
+//!                                 │ none, or a bad one: alert
+//!                                 ▼
 //!                                ClientHello complete, acceptable?
 //!                                 │ no: alert, the target never hears of it
 //!                                 ▼
@@ -25,6 +30,7 @@
 //!   away; [`bridge::descriptors`] has its numbers fit into what the process may open.
 //! * [`bridge::session`] leads one connection through the stages above, each with its own deadline,
 //!   and writes the one log line that says how it went.
+//! * [`bridge::origin`] is who the client is, by [`leg::proxy`] where a load balancer says so.
 //! * [`bridge::resolver`] turns the target's name into addresses, one look-up a name at a time.
 //! * [`bridge::dialer`] opens TCP and TLS to the target; [`bridge::failure`] is what it, or the
 //!   session, has to say when that fails: whose fault, at which stage, the cause, the cure.

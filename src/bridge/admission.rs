@@ -5,7 +5,7 @@
 //!
 //! | setting | taken | given back |
 //! |---|---|---|
-//! | `allow_clients` | | |
+//! | `allow_clients` (behind a PROXY header, if one must come) | | |
 //! | `accept_rate` | a turn | |
 //! | `max_handshakes` | before the first byte is read | when both handshakes are done |
 //! | `max_connections` | with an acceptable ClientHello, before the target is dialled | at the end of the connection |
@@ -94,7 +94,6 @@ impl Refused {
 /// A client that was let in, and the places that it holds as long as this lives.
 pub struct Visit<'a> {
     admission: &'a Admission,
-    client: SocketAddr,
     patience: Duration,
     handshake: Option<Place>,
     connection: Option<Place>,
@@ -173,7 +172,7 @@ impl Admission {
         let began = Instant::now();
         let visit = |place| {
             let patience = PATIENCE.saturating_sub(began.elapsed());
-            Visit { admission: self, client, patience, handshake: Some(place), connection: None }
+            Visit { admission: self, patience, handshake: Some(place), connection: None }
         };
         let turn = lock(&self.rate).turn(began);
         let Some(turn) = turn else { return Err(self.refuse(Setting::AcceptRate, client)) };
@@ -252,6 +251,14 @@ fn twice(limit: usize) -> u64 {
 }
 
 impl Visit<'_> {
+    /// [`Admission::allows`], for a client whose address is known only now.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn allows(&self, networks: &[Network], client: SocketAddr) -> Result<(), Refused> {
+        self.admission.allows(networks, client)
+    }
+
     /// Takes the place of a connection, as soon as there is one.
     ///
     /// # Errors
@@ -259,14 +266,14 @@ impl Visit<'_> {
     ///
     /// # Cancel safety
     /// Dropping the future gives up the turn, and nothing else.
-    pub async fn connect(&mut self) -> Result<(), Alert> {
+    pub async fn connect(&mut self, client: SocketAddr) -> Result<(), Alert> {
         let gate = &self.admission.connections;
         self.connection = match gate.try_enter() {
             Some(place) => Some(place),
             None => timeout(self.patience, gate.enter()).await.ok().flatten(),
         };
         if self.connection.is_none() {
-            self.admission.log_limit(Setting::MaxConnections, self.client);
+            self.admission.log_limit(Setting::MaxConnections, client);
             return Err(Alert::InternalError);
         }
         Ok(())

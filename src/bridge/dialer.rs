@@ -4,11 +4,14 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
 use super::failure::{Blame, Failure, Kind};
 use super::resolver::Resolver;
 use crate::config::Settings;
+use crate::config::values::SendProxy;
+use crate::leg::proxy::{self, Ends};
 use crate::leg::{Ending, Leg};
 use crate::tls::certificate::Facts;
 use crate::tls::explain::{self, Explained};
@@ -105,9 +108,20 @@ impl Dialer {
     /// # Cancel safety
     /// Dropping the future closes what was opened.
     pub async fn dial(&self) -> Result<Dialed, Failure> {
-        let dialed = match self.attempt().await {
+        self.dial_for(None).await
+    }
+
+    /// The same on behalf of a client, whose ends a PROXY header tells the target where one is sent.
+    ///
+    /// # Errors
+    /// As [`Dialer::dial`].
+    ///
+    /// # Cancel safety
+    /// As [`Dialer::dial`].
+    pub async fn dial_for(&self, client: Option<Ends>) -> Result<Dialed, Failure> {
+        let dialed = match self.attempt(client).await {
             // Nothing of a client's has been sent, so another connection does no harm.
-            Err(Missed::Resumption) => self.attempt().await,
+            Err(Missed::Resumption) => self.attempt(client).await,
             other => other,
         };
         dialed.map_err(|missed| match missed {
@@ -117,9 +131,17 @@ impl Dialer {
     }
 
     /// One TCP connection and its handshake.
-    async fn attempt(&self) -> Result<Dialed, Missed> {
+    async fn attempt(&self, client: Option<Ends>) -> Result<Dialed, Missed> {
         let began = Instant::now();
-        let socket = self.resolver.connect(&self.settings.target, self.settings.deadlines.connect).await?;
+        let mut socket = self.resolver.connect(&self.settings.target, self.settings.deadlines.connect).await?;
+        let header = match self.settings.send_proxy {
+            SendProxy::Off => Vec::new(),
+            SendProxy::V1 => proxy::text(client),
+            SendProxy::V2 => proxy::binary(client),
+        };
+        // It fits the empty send queue of a fresh connection.
+        let sent = socket.write_all(&header).await;
+        sent.map_err(|error| self.failure("PROXY header", explain::io(&error)))?;
         let tcp = began.elapsed();
         let began = Instant::now();
         match self.connector.connect(socket).await {
@@ -131,12 +153,16 @@ impl Dialer {
     fn explain(&self, failed: Failed) -> Missed {
         let failure = match failed {
             Failed::Resumption => return Missed::Resumption,
-            Failed::Handshake(explained) => self.failure("TLS handshake", explained),
-            Failed::Silence(explained) => Failure { kind: Kind::Silent, ..self.failure("TLS handshake", explained) },
+            Failed::Handshake(explained) => self.shaken(explained),
+            Failed::Silence(explained) => Failure { kind: Kind::Silent, ..self.shaken(explained) },
             Failed::Certificate(refusal) => self.refused(&refusal),
             Failed::Ours(cause) => self.failure("TLS handshake", Explained::ours(cause)),
         };
         failure.into()
+    }
+
+    fn shaken(&self, explained: Explained) -> Failure {
+        self.failure("TLS handshake", explain::behind_proxy_header(explained, &self.settings))
     }
 
     fn refused(&self, refusal: &Refusal) -> Failure {

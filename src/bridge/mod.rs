@@ -10,6 +10,7 @@ pub mod failure;
 pub mod forwarder;
 mod gate;
 pub mod listener;
+pub mod origin;
 pub mod relay;
 pub mod resolver;
 pub mod served;

@@ -1,6 +1,7 @@
 //! One connection's life, from the accepted socket to its line in the log.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,18 +11,19 @@ use tokio::time::{Instant, timeout};
 use super::admission::{Admission, Refused, Visit};
 use super::failure::{Blame, Failure, Kind};
 use super::forwarder::Serving;
+use super::origin::Origin;
 use super::relay::{self, End, Outcome, Patience, Side};
 use crate::config::values::duration_text;
 use crate::leg::socket::Socket;
 use crate::tls::explain::{self, Explained};
-use crate::tls::inbound::{self, Answered, Inbound};
+use crate::tls::inbound::{self, Alert, Answered, Inbound};
 use crate::tls::outbound::Outbound;
 
 /// Serves one client until both sides have ended, and logs how it went.
-pub async fn serve(forwarder: Arc<Serving>, admission: Arc<Admission>, tcp: TcpStream, client: SocketAddr) {
+pub async fn serve(forwarder: Arc<Serving>, admission: Arc<Admission>, tcp: TcpStream, peer: SocketAddr) {
     let began = Instant::now();
-    let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-    let visit = match enter(&forwarder, &admission, client).await {
+    let mut origin = Origin::of(&tcp, peer);
+    let visit = match enter(&forwarder, &admission, &origin).await {
         Ok(visit) => visit,
         Err(refused) => {
             if let Ok(socket) = Socket::new(tcp, &forwarder.settings.keepalive) {
@@ -30,64 +32,107 @@ pub async fn serve(forwarder: Arc<Serving>, admission: Arc<Admission>, tcp: TcpS
             return;
         }
     };
-    if let Err(failure) = lead(&forwarder, visit, tcp, client, began).await {
-        log_failure(&forwarder, client, &failure);
+    if let Err(failure) = lead(&forwarder, visit, tcp, &mut origin, began).await {
+        log_failure(&forwarder, origin.client, &failure);
     }
 }
 
-async fn enter<'a>(forwarder: &Serving, admission: &'a Admission, client: SocketAddr) -> Result<Visit<'a>, Refused> {
-    admission.allows(&forwarder.settings.allow_clients, client)?;
-    admission.enter(client).await
+/// Judges the peer's address where it is the client's: behind a PROXY header another one is.
+async fn enter<'a>(forwarder: &Serving, admission: &'a Admission, origin: &Origin) -> Result<Visit<'a>, Refused> {
+    let settings = &forwarder.settings;
+    if !settings.expects_proxy_header(origin.peer.ip()) {
+        admission.allows(&settings.allow_clients, origin.client)?;
+    }
+    admission.enter(origin.client).await
 }
 
 async fn lead(
     forwarder: &Serving,
     mut visit: Visit<'_>,
     tcp: TcpStream,
-    client: SocketAddr,
+    origin: &mut Origin,
     began: Instant,
 ) -> Result<(), Failure> {
-    let answered = hello(forwarder, tcp, client).await?;
-    let left = |when| client_failure(forwarder, client, "TLS handshake", explain::client::left(when));
-    let admitted = tokio::select! {
-        biased;
-        admitted = visit.connect() => admitted,
-        () = answered.client_left() => return Err(left("while it waited for its turn")),
-    };
-    if let Err(alert) = admitted {
-        answered.refuse(alert).await;
-        return Ok(());
-    }
-    let reached = tokio::select! {
-        reached = forwarder.dialer.dial() => reached,
-        () = answered.client_left() => return Err(left("while the target was dialled")),
-    };
-    let target = match reached {
-        Ok(dialed) => dialed.leg,
-        Err(failure) => {
-            // The log tells first: a client may take its time to read the alert.
-            log_failure(forwarder, client, &failure);
-            answered.refuse(failure.alert()).await;
+    let Some(answered) = hello(forwarder, &visit, tcp, origin).await? else { return Ok(()) };
+    let client = origin.client;
+    // The log tells of a failed target first: a client may take its time to read its end.
+    let target = match dial(forwarder, &mut visit, origin, answered.client_left()).await? {
+        Ok(target) => target,
+        Err(alert) => {
+            answered.refuse(alert).await;
             return Ok(());
         }
     };
     let inbound = finish(forwarder, answered, client).await?;
     visit.connected();
-    relay(forwarder, inbound, target, client, began).await;
+    relay(forwarder, inbound, target, *origin, began).await;
     Ok(())
 }
 
-/// From the first byte to an acceptable ClientHello.
-async fn hello(forwarder: &Serving, tcp: TcpStream, client: SocketAddr) -> Result<Answered, Failure> {
-    let limit = forwarder.settings.deadlines.hello;
-    let hello = async { forwarder.listener.hello(tcp, &forwarder.settings.keepalive).await?.answer().await };
-    match timeout(limit, hello).await {
+/// From the first byte to an acceptable ClientHello, behind the PROXY header that says who `origin` is,
+/// where one must come. `None`: it names a client that may not come, who has been told.
+async fn hello(
+    forwarder: &Serving,
+    visit: &Visit<'_>,
+    tcp: TcpStream,
+    origin: &mut Origin,
+) -> Result<Option<Answered>, Failure> {
+    let settings = &forwarder.settings;
+    let limit = settings.deadlines.hello;
+    let hello = async {
+        let mut socket = Socket::new(tcp, &settings.keepalive).map_err(inbound::Error::Io)?;
+        if settings.expects_proxy_header(origin.peer.ip()) {
+            origin.take(inbound::proxy_header(&mut socket).await?);
+            if let Err(refused) = visit.allows(&settings.allow_clients, origin.client) {
+                refused.tell(socket).await;
+                return Ok(None);
+            }
+        }
+        forwarder.listener.hello(socket).await?.answer().await.map(Some)
+    };
+    let led = timeout(limit, hello).await;
+    let client = origin.client;
+    match led {
         Ok(Ok(answered)) => Ok(answered),
+        Ok(Err(inbound::Error::StrayProxyHeader)) => {
+            let why = explain::client::stray_proxy_header(origin.peer.ip(), settings);
+            Err(client_failure(forwarder, client, "PROXY header", why))
+        }
         Ok(Err(error)) => Err(inbound_failure(forwarder, client, "ClientHello", &error)),
         Err(_) => {
             Err(client_failure(forwarder, client, "ClientHello", explain::client::silence(&duration_text(limit))))
         }
     }
+}
+
+/// The target, once the client has the place of a connection; or the alert by which the client is to
+/// be told that there is none, or that the target can't be reached, which the log knows then. The
+/// error is one of a client that has `left` meanwhile.
+async fn dial(
+    forwarder: &Serving,
+    visit: &mut Visit<'_>,
+    origin: &Origin,
+    left: impl Future<Output = ()>,
+) -> Result<Result<Outbound, Alert>, Failure> {
+    let client = origin.client;
+    let gone = |when| client_failure(forwarder, client, "TLS handshake", explain::client::left(when));
+    let mut left = pin!(left);
+    let admitted = tokio::select! {
+        biased;
+        admitted = visit.connect(client) => admitted,
+        () = &mut left => return Err(gone("while it waited for its turn")),
+    };
+    if let Err(alert) = admitted {
+        return Ok(Err(alert));
+    }
+    let reached = tokio::select! {
+        reached = forwarder.dialer.dial_for(origin.ends()) => reached,
+        () = left => return Err(gone("while the target was dialled")),
+    };
+    Ok(reached.map(|dialed| dialed.leg).map_err(|failure| {
+        log_failure(forwarder, client, &failure);
+        failure.alert()
+    }))
 }
 
 /// From our ServerHello to the end of the client's handshake.
@@ -102,7 +147,7 @@ async fn finish(forwarder: &Serving, answered: Answered, client: SocketAddr) -> 
     }
 }
 
-async fn relay(forwarder: &Serving, mut inbound: Inbound, mut target: Outbound, client: SocketAddr, began: Instant) {
+async fn relay(forwarder: &Serving, mut inbound: Inbound, mut target: Outbound, origin: Origin, began: Instant) {
     let deadlines = &forwarder.settings.deadlines;
     let patience = Patience { open: deadlines.idle, half_closed: deadlines.half_close, linger: deadlines.linger };
     let parameters = Parameters {
@@ -114,7 +159,7 @@ async fn relay(forwarder: &Serving, mut inbound: Inbound, mut target: Outbound, 
     };
     let address = target.address();
     let outcome = relay::run(&mut inbound, &mut target, patience).await;
-    log_outcome(forwarder, client, address, &parameters, &outcome, began.elapsed());
+    log_outcome(forwarder, origin, address, &parameters, &outcome, began.elapsed());
 }
 
 /// What the two handshakes agreed on.
@@ -128,7 +173,7 @@ struct Parameters {
 
 fn log_outcome(
     forwarder: &Serving,
-    client: SocketAddr,
+    origin: Origin,
     target: Option<SocketAddr>,
     with: &Parameters,
     outcome: &Outcome,
@@ -147,7 +192,8 @@ fn log_outcome(
     let target = target.map_or_else(|| forwarder.settings.target.to_string(), |address| address.to_string());
     tracing::info!(
         forwarder = %forwarder.name,
-        %client,
+        client = %origin.client,
+        via = origin.via().map(tracing::field::display),
         %target,
         tls_in = %with.tls_in,
         suite_in = %with.suite_in,
@@ -169,6 +215,7 @@ fn client_failure(forwarder: &Serving, client: SocketAddr, stage: &'static str, 
 }
 
 fn inbound_failure(forwarder: &Serving, client: SocketAddr, stage: &'static str, error: &inbound::Error) -> Failure {
+    let stage = if matches!(error, inbound::Error::ProxyHeader(_)) { "PROXY header" } else { stage };
     client_failure(forwarder, client, stage, explain::client::explain(error, &forwarder.settings))
 }
 

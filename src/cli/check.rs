@@ -155,7 +155,9 @@ impl Walk<'_> {
             let hint = format!("systemctl status ewsbridge@{}    or: ewsbridge run {}", self.name, self.name);
             return self.note("listener.tcp", Word::Fail, text, Some(hint));
         }
-        let seen = reference::visit(address, &anchor, &Host::Address(address.ip()), None, self.limit()).await;
+        let greeting = proof::greeting(self.settings);
+        let seen =
+            reference::visit(address, &greeting, &anchor, &Host::Address(address.ip()), None, self.limit()).await;
         match seen {
             Ok(seen) => self.listener_seen(&seen, &anchor).await,
             // A target that fails fails the listener's handshake too, and is named above.
@@ -180,7 +182,8 @@ impl Walk<'_> {
         let Anchor::Authority(pem) = anchor else { return };
         for name in [seen.facts.names.first(), seen.facts.names.last()].into_iter().flatten() {
             let Ok(host) = name.parse::<Host>() else { continue };
-            match reference::ordinary_client(self.settings.listen.from_here(), &host, pem, self.limit()).await {
+            let (address, greeting) = (self.settings.listen.from_here(), proof::greeting(self.settings));
+            match reference::ordinary_client(address, &greeting, &host, pem, self.limit()).await {
                 Ok(()) => {
                     self.note(
                         "listener.client",

@@ -81,7 +81,8 @@ async fn one_request(forwarder: &Forwarder, address: SocketAddr, authority: &str
     let anchor = Anchor::Authority(authority.to_owned());
     let host = Host::Address(address.ip());
     let seen =
-        reference::visit(address, &anchor, &host, Some(("demo", "/EWS/Exchange.asmx")), Duration::from_secs(20)).await;
+        reference::visit(address, &[], &anchor, &host, Some(("demo", "/EWS/Exchange.asmx")), Duration::from_secs(20))
+            .await;
     let seen = seen.map_err(|cause| Failed::new(format!("demo: request through {address}: {cause}")))?;
     let status = seen.http.map(|http| http.status).ok_or_else(|| Failed::new("demo: the request got no answer"))?;
     println!("client -> bridge   {} {}", seen.version.replace("TLSv", "TLS "), seen.suite);

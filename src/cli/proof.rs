@@ -6,6 +6,7 @@ use super::failed::{Failed, code};
 use super::talk;
 use crate::config::values::Host;
 use crate::config::{Fingerprint, Name, Places, Settings};
+use crate::leg::proxy;
 use crate::tls::certificate::Facts;
 use crate::tls::identity;
 use crate::tls::reference::{self, Anchor, Http, Seen};
@@ -25,7 +26,14 @@ pub(super) async fn through(
     let address = settings.listen.from_here();
     let anchor = anchor(places, name)?;
     let host = settings.server_name.to_string();
-    reference::visit(address, &anchor, &Host::Address(address.ip()), Some((&host, PAGE)), limit).await
+    let name = Host::Address(address.ip());
+    reference::visit(address, &greeting(settings), &anchor, &name, Some((&host, PAGE)), limit).await
+}
+
+/// What a visit from here must begin with: a PROXY header that speaks for nobody, where one is demanded.
+pub(super) fn greeting(settings: &Settings) -> Vec<u8> {
+    // A connection to an address of this machine comes from that address.
+    if settings.expects_proxy_header(settings.listen.from_here().ip()) { proxy::binary(None) } else { Vec::new() }
 }
 
 /// What a client of the forwarder trusts: our CA if it issued the certificate served, else that one itself.

@@ -270,7 +270,7 @@ pub(super) fn parsed(change: &str) -> Result<(&'static Key, Option<Value>), Fail
         "ca" | "cert" | "key" | "auth_cert" | "auth_key" => {
             std::path::absolute(text).map_err(Failed::new)?.display().to_string().into()
         }
-        "pin" | "accept" | "san" | "allow_weak" | "allow_clients" => {
+        "pin" | "accept" | "san" | "allow_weak" | "allow_clients" | "proxy_from" => {
             Value::Array(text.split(',').map(str::trim).collect::<Array>())
         }
         _ => text.parse::<bool>().map(Value::from).or_else(|_| whole(text)).unwrap_or_else(|()| Value::from(text)),

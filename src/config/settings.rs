@@ -3,10 +3,13 @@
 //! The table [`KEYS`] is the one place that names keys and defaults: `show`, `set` and the comments
 //! of a new file come from it, and README's table is held to it by `tests/docs.rs`.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::values::{self, BadValue, Fault, HalfClose, Host, Listen, Network, Sni, Target, TargetEof, Version, Weak};
+use super::values::{
+    self, BadValue, Fault, HalfClose, Host, Listen, Network, SendProxy, Sni, Target, TargetEof, Version, Weak,
+};
 use super::{Fingerprint, file::Reader};
 
 /// The version of the file format that this program writes, and the newest that it reads.
@@ -65,11 +68,17 @@ pub const KEYS: &[Key] = &[
     key("accept", "[]", "faults of the certificate to accept: sha1, rsa1024, expired, wrong-name, ip-in-cn"),
     key("target_eof", "\"mirror\"", "clean: the target's FIN without close_notify reaches clients as close_notify"),
     key("half_close", "\"forward\"", "hold: a client's end is kept from the target while an answer is owed or flowing"),
+    key("send_proxy", "\"off\"", "v1, v2: a PROXY header before TLS tells the target the client's address"),
     key("client_min_tls", "\"1.2\"", "oldest TLS version spoken to clients: 1.2 or 1.3"),
     key("san", "[]", "more names and addresses for the forwarder's own certificate"),
     key("cert", "", "serve this PEM certificate instead of our own; its key is \"key\""),
     key("key", "", "the private key of \"cert\""),
     key("allow_clients", "[]", "networks that clients may come from: [\"10.0.0.0/8\"]; empty: any"),
+    key(
+        "proxy_from",
+        "[]",
+        "networks of load balancers: what comes from there must begin with a PROXY header, nothing else may",
+    ),
     key("max_connections", "4000", "connections at a time; one more waits 2 s at most, then it gets an alert"),
     key(
         "max_handshakes",
@@ -189,8 +198,12 @@ pub struct Settings {
     pub target_eof: TargetEof,
     /// What a client's end becomes.
     pub half_close: HalfClose,
+    /// The PROXY header that goes before TLS to the target.
+    pub send_proxy: SendProxy,
     /// Networks that clients may come from; none: any.
     pub allow_clients: Vec<Network>,
+    /// Networks of load balancers, which must begin with a PROXY header.
+    pub proxy_from: Vec<Network>,
     /// Limits.
     pub limits: Limits,
     /// Oldest version spoken to clients.
@@ -232,7 +245,9 @@ impl Settings {
         let trust = read_trust(reader);
         let target_eof = reader.text("target_eof", str::parse).unwrap_or(TargetEof::Mirror);
         let half_close = reader.text("half_close", str::parse).unwrap_or(HalfClose::Forward);
+        let send_proxy = reader.text("send_proxy", str::parse).unwrap_or(SendProxy::Off);
         let allow_clients = reader.list("allow_clients", str::parse);
+        let proxy_from = reader.list("proxy_from", str::parse);
         let limits = read_limits(reader);
         let client_min_tls = reader.text("client_min_tls", client_version).unwrap_or(Version::Tls1_2);
         let san = reader.list("san", san);
@@ -257,7 +272,9 @@ impl Settings {
             trust: trust?,
             target_eof,
             half_close,
+            send_proxy,
             allow_clients,
+            proxy_from,
             limits,
             client_min_tls,
             san,
@@ -287,6 +304,11 @@ impl Settings {
             found.push(format!("weak towards the target: {weak} (allow_weak)"));
         }
         found
+    }
+
+    /// Whether a connection from there must begin with a PROXY header.
+    pub fn expects_proxy_header(&self, peer: IpAddr) -> bool {
+        self.proxy_from.iter().any(|network| network.contains(peer))
     }
 
     /// Whether something weak is allowed.

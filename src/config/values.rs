@@ -298,6 +298,18 @@ words! {
     }
 }
 
+words! {
+    /// What a connection to the target begins with.
+    SendProxy {
+        /// TLS.
+        Off = "off",
+        /// A PROXY header as text.
+        V1 = "v1",
+        /// A PROXY header in binary.
+        V2 = "v2",
+    }
+}
+
 /// A network in CIDR notation, or one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Network(ipnet::IpNet);

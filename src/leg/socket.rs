@@ -1,5 +1,6 @@
 //! A TCP connection as both TLS libraries want it: plain reads and writes that may say `WouldBlock`.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -23,6 +24,8 @@ pub struct Socket {
     /// The peer's first bytes, which tell what it speaks if it isn't TLS, or how old its TLS is.
     first: [u8; FIRST],
     first_count: usize,
+    /// What was read too early, and is read first.
+    unread: VecDeque<u8>,
     /// The close will be a reset.
     aborted: bool,
     /// Until the send queue is looked at again.
@@ -58,6 +61,7 @@ impl Socket {
             linger_left: LINGER_BYTES,
             first: [0; FIRST],
             first_count: 0,
+            unread: VecDeque::new(),
             aborted: false,
             pause: None,
         })
@@ -71,6 +75,11 @@ impl Socket {
     /// The first bytes that the peer has sent, at most [`FIRST`].
     pub fn first_bytes(&self) -> &[u8] {
         &self.first[..self.first_count]
+    }
+
+    /// Puts bytes back that belong to whoever reads next.
+    pub fn unread(&mut self, bytes: Vec<u8>) {
+        self.unread = bytes.into();
     }
 
     /// Ends the write side; the read side stays open.
@@ -147,7 +156,7 @@ impl Read for Socket {
         if reads >= READS {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let count = self.tcp.try_read(buffer)?;
+        let count = if self.unread.is_empty() { self.tcp.try_read(buffer)? } else { self.unread.read(buffer)? };
         self.reads = reads + 1;
         if self.first_count < self.first.len() {
             let more = count.min(self.first.len() - self.first_count);

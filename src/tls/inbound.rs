@@ -18,8 +18,8 @@ use rustls::{SupportedProtocolVersion, version};
 use tokio::io::Interest;
 
 use super::identity::Pair;
-use crate::config::settings::Keepalive;
 use crate::config::values::Version;
+use crate::leg::proxy::{self, Header, Malformed};
 use crate::leg::socket::Socket;
 use crate::leg::{Ending, Fill, Leg};
 
@@ -61,6 +61,12 @@ pub enum Error {
     /// The client speaks HTTP without TLS.
     #[error("the client speaks plain HTTP")]
     PlainHttp,
+    /// It must begin with a PROXY header, and does not.
+    #[error("PROXY header: {0}")]
+    ProxyHeader(Malformed),
+    /// A PROXY header where none may be.
+    #[error("a PROXY header where none may be")]
+    StrayProxyHeader,
     /// The client's TLS is not acceptable, or it gave up: rustls' words.
     #[error("{0}")]
     Tls(#[from] rustls::Error),
@@ -139,8 +145,7 @@ impl Listener {
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection.
-    pub async fn hello(&self, tcp: tokio::net::TcpStream, keepalive: &Keepalive) -> Result<Hello, Error> {
-        let mut socket = Socket::new(tcp, keepalive).map_err(Error::Io)?;
+    pub async fn hello(&self, mut socket: Socket) -> Result<Hello, Error> {
         let mut acceptor = Acceptor::default();
         loop {
             match acceptor.read_tls(&mut socket) {
@@ -159,6 +164,27 @@ impl Listener {
     }
 }
 
+/// Reads the PROXY header that a load balancer begins with. Without one there is an alert and the end:
+/// who asks may be a client that has come past it.
+///
+/// # Errors
+/// [`Error::Left`], [`Error::ProxyHeader`], [`Error::Io`].
+///
+/// # Cancel safety
+/// As [`Listener::hello`].
+pub async fn proxy_header(socket: &mut Socket) -> Result<Header, Error> {
+    match proxy::receive(socket).await {
+        Ok(header) => Ok(header),
+        Err(proxy::Failed::Malformed(malformed)) => {
+            let _ = io::Write::write_all(socket, &fatal(Alert::HandshakeFailure));
+            linger(socket).await;
+            Err(Error::ProxyHeader(malformed))
+        }
+        Err(proxy::Failed::Left) => Err(Error::Left),
+        Err(proxy::Failed::Io(error)) => Err(Error::Io(error)),
+    }
+}
+
 /// Tells the client by an alert, and the caller by an error, why its ClientHello won't do.
 async fn turned_away(mut socket: Socket, error: rustls::Error, mut alert: AcceptedAlert) -> Error {
     let is_too_old = is_too_old(socket.first_bytes());
@@ -171,6 +197,7 @@ async fn turned_away(mut socket: Socket, error: rustls::Error, mut alert: Accept
     linger(&mut socket).await;
     match socket.first_bytes() {
         _ if is_too_old => Error::TooOld,
+        first if proxy::begins(first) => Error::StrayProxyHeader,
         first if is_http(first) => Error::PlainHttp,
         _ => Error::Tls(error),
     }

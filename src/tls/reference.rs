@@ -56,7 +56,8 @@ pub struct Http {
     pub time: Duration,
 }
 
-/// Connects as a modern client, verifies, and asks for a page of `host` if a path is given.
+/// Connects as a modern client, verifies, and asks for a page of `host` if a path is given. What is to
+/// come before TLS is `greeting`.
 ///
 /// # Errors
 /// What failed, in one sentence.
@@ -65,6 +66,7 @@ pub struct Http {
 /// Dropping the future closes the connection.
 pub async fn visit(
     address: SocketAddr,
+    greeting: &[u8],
     anchor: &Anchor,
     name: &Host,
     page: Option<(&str, &str)>,
@@ -72,7 +74,8 @@ pub async fn visit(
 ) -> Result<Seen, String> {
     let visit = async {
         let began = Instant::now();
-        let tcp = TcpStream::connect(address).await.map_err(|error| crate::words::of(&error))?;
+        let mut tcp = TcpStream::connect(address).await.map_err(|error| crate::words::of(&error))?;
+        tcp.write_all(greeting).await.map_err(|error| crate::words::of(&error))?;
         let ssl = prepared(anchor, name).map_err(|error| error.to_string())?;
         let mut stream = tokio_openssl::SslStream::new(ssl, tcp).map_err(|error| error.to_string())?;
         let shaken = std::pin::Pin::new(&mut stream).connect().await;
@@ -186,6 +189,7 @@ impl Http {
 /// Its reason to refuse.
 pub async fn ordinary_client(
     address: SocketAddr,
+    greeting: &[u8],
     name: &Host,
     authority_pem: &str,
     limit: Duration,
@@ -198,7 +202,8 @@ pub async fn ordinary_client(
             .add_root_certificate(authority)
             .build()
             .map_err(|error| error.to_string())?;
-        let tcp = TcpStream::connect(address).await.map_err(|error| crate::words::of(&error))?;
+        let mut tcp = TcpStream::connect(address).await.map_err(|error| crate::words::of(&error))?;
+        tcp.write_all(greeting).await.map_err(|error| crate::words::of(&error))?;
         let name = match name {
             Host::Address(address) => address.to_string(),
             Host::Name(name) => name.clone(),

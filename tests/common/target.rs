@@ -103,10 +103,21 @@ impl TlsTarget {
         certificate: &Certificate,
         serve: impl Fn(Connection) + Send + Sync + 'static,
     ) -> Self {
+        Self::serve_behind(|_| {}, version, certificate, serve)
+    }
+
+    /// The same where something comes before TLS.
+    pub fn serve_behind(
+        before: impl Fn(&mut TcpStream) + Send + Sync + 'static,
+        version: SslVersion,
+        certificate: &Certificate,
+        serve: impl Fn(Connection) + Send + Sync + 'static,
+    ) -> Self {
         let context = context(version, certificate);
         let handshakes = Arc::new(AtomicUsize::new(0));
         let count = handshakes.clone();
-        let tcp = TcpTarget::serve(move |stream| {
+        let tcp = TcpTarget::serve(move |mut stream| {
+            before(&mut stream);
             let ssl = openssl::ssl::Ssl::new(&context).expect("connection");
             if let Ok(stream) = ssl.accept(stream) {
                 count.fetch_add(1, Ordering::SeqCst);

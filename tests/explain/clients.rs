@@ -97,6 +97,24 @@ pub(crate) const CLIENTS: &[Client] = &[
         works: Some(|bridge| served(bridge, &trusting(&bridge.ca_file()))),
     },
     Client {
+        what: "a load balancer that sends no PROXY header",
+        flags: &["--set", "proxy_from=127.0.0.1"],
+        fails: |bridge, _| refused(bridge, &[]),
+        told: "PROXY header: it is missing, and proxy_from demands it of this address",
+        hint: "let the load balancer send it (HAProxy: send-proxy-v2; nginx: proxy_protocol on); clients must not come from a network of proxy_from",
+        more: &[],
+        works: Some(is_answered_behind_a_header),
+    },
+    Client {
+        what: "a load balancer that nobody knows",
+        flags: &[],
+        fails: |bridge, _| says(bridge, &[PROXY_HEADER, &client_hello()].concat()),
+        told: "PROXY header: proxy_from does not name this address, so its PROXY header is not believed",
+        hint: "if it is a load balancer of yours: --set proxy_from=127.0.0.1",
+        more: &["--set", "proxy_from=127.0.0.1"],
+        works: Some(is_answered_behind_a_header),
+    },
+    Client {
         what: "plain HTTP",
         flags: &["--verbose"],
         fails: |bridge, _| says(bridge, b"GET /EWS/Exchange.asmx HTTP/1.1\r\nHost: bridge\r\n\r\n"),
@@ -160,6 +178,17 @@ fn says(bridge: &Bridge, bytes: &[u8]) {
     let mut tcp = TcpStream::connect(bridge.address()).unwrap();
     tcp.write_all(bytes).unwrap();
     let _ = tcp.read_to_end(&mut Vec::new());
+}
+
+const PROXY_HEADER: &[u8] = b"PROXY TCP4 203.0.113.7 198.51.100.2 51812 443\r\n";
+
+/// A ServerHello comes.
+fn is_answered_behind_a_header(bridge: &Bridge) {
+    let mut tcp = TcpStream::connect(bridge.address()).unwrap();
+    tcp.write_all(&[PROXY_HEADER, &client_hello()].concat()).unwrap();
+    let mut first = [0; 6];
+    tcp.read_exact(&mut first).unwrap();
+    assert_eq!((first[0], first[5]), (22, 2), "{first:?}");
 }
 
 impl Client {

@@ -17,6 +17,8 @@ use std::time::Duration;
 use ewsbridge::config::Settings;
 use ewsbridge::config::file;
 use ewsbridge::config::values::{Host, Version};
+use ewsbridge::leg::proxy::{self, Header};
+use ewsbridge::leg::socket::Socket;
 use ewsbridge::tls::certificate::Facts;
 use ewsbridge::tls::inbound::Listener;
 use ewsbridge::tls::pfx;
@@ -59,7 +61,7 @@ fn a_handshake_of_any_messages_under_the_right_keys_is_taken() {
 
 #[test]
 fn any_certificate_is_read() {
-    Campaign { name: "certificates", corpus: "certificates", shape: Shape::Der, share: 9, threads: 1 }
+    Campaign { name: "certificates", corpus: "certificates", shape: Shape::Der, share: 8, threads: 1 }
         .run(Certificates::default);
 }
 
@@ -75,8 +77,13 @@ fn any_pfx_file_is_read() {
 
 #[test]
 fn any_bytes_from_a_client_are_taken() {
-    let campaign = Campaign { name: "hellos", corpus: "hellos", shape: Shape::Records, share: 10, threads: 2 };
+    let campaign = Campaign { name: "hellos", corpus: "hellos", shape: Shape::Records, share: 8, threads: 2 };
     campaign.run(Hellos::new);
+}
+
+#[test]
+fn any_proxy_header_is_read() {
+    Campaign { name: "proxy", corpus: "proxy", shape: Shape::Bytes, share: 3, threads: 1 }.run(|| ProxyHeaders);
 }
 
 /// A thread's own runtime: both ends of a connection are tasks of one thread, which wakes nobody else.
@@ -142,6 +149,40 @@ impl Subject for Heads {
     }
 }
 
+struct ProxyHeaders;
+
+impl Subject for ProxyHeaders {
+    fn take(&mut self, input: &[u8]) -> String {
+        let whole = proxy::parse(input);
+        // What comes later never changes what was said before, and nothing is said too early.
+        for cut in 0..input.len() {
+            let part = proxy::parse(&input[..cut]);
+            let may = match whole {
+                Ok(Some(Header { length, .. })) if cut < length => part == Ok(None),
+                Ok(_) => part == whole,
+                Err(_) => part == Ok(None) || part == whole,
+            };
+            assert!(may, "{part:?} after {cut} bytes, {whole:?} after all");
+        }
+        match whole {
+            Ok(Some(Header { ends, length })) => {
+                assert!(length <= input.len() && length <= proxy::MOST, "{length} of {}", input.len());
+                for again in [proxy::text(ends), proxy::binary(ends)] {
+                    let header = Header { ends, length: again.len() };
+                    assert_eq!(proxy::parse(&again), Ok(Some(header)), "it is passed on as it came");
+                }
+                let family = ends.map(|ends| (ends.source.is_ipv4(), ends.destination.is_ipv4()));
+                format!("{family:?} {} {}", input[0], (length / 8).min(16))
+            }
+            Ok(None) => format!("more {}", input.len().min(20)),
+            Err(malformed) => {
+                is_printable(&malformed.to_string());
+                outcome(&malformed.to_string())
+            }
+        }
+    }
+}
+
 struct PfxFiles;
 
 impl Subject for PfxFiles {
@@ -191,7 +232,8 @@ impl Subject for Hellos {
         };
         let server = async {
             let (tcp, _) = self.port.accept().await.expect("a connection");
-            let hello = self.listener.hello(tcp, &self.settings.keepalive).await?;
+            let socket = Socket::new(tcp, &self.settings.keepalive).expect("a socket");
+            let hello = self.listener.hello(socket).await?;
             hello.answer().await?.finish().await.map(|_| ())
         };
         let (answer, led) = self.runtime.block_on(async { tokio::join!(client, server) });

@@ -1,10 +1,13 @@
 //! A client that did not come through its handshake: scanners, old programs, distrust.
 
+use std::net::IpAddr;
+
 use rustls::{AlertDescription, PeerIncompatible};
 
 use super::{Cure, Explained};
 use crate::config::Settings;
 use crate::config::values::Version;
+use crate::leg::proxy::Malformed;
 use crate::tls::inbound::Error;
 
 /// Explains what a client did or said. Without a cure it is the client's own business, or a scanner's.
@@ -16,13 +19,14 @@ pub fn explain(error: &Error, settings: &Settings) -> Explained {
             let cure = Cure::to_do("let its URL begin with https://");
             Explained { is_foreign: true, ..Explained::cured("it speaks plain HTTP, not TLS", cure) }
         }
+        Error::ProxyHeader(malformed) => proxy_header(*malformed),
         Error::Tls(rustls::Error::PeerIncompatible(what)) => incompatible(what, &with_code, settings),
         Error::Tls(rustls::Error::AlertReceived(alert)) => alerted(*alert, &with_code, settings),
         Error::Tls(rustls::Error::InvalidMessage(_)) => {
             Explained { is_foreign: true, ..Explained::plain(with_code("what it sent is not TLS")) }
         }
         Error::Tls(_) => Explained::plain(with_code("it breaks the protocol")),
-        Error::Left | Error::Io(_) => Explained::plain(error.to_string()),
+        Error::StrayProxyHeader | Error::Left | Error::Io(_) => Explained::plain(error.to_string()),
     }
 }
 
@@ -34,6 +38,27 @@ pub fn left(when: &str) -> Explained {
 /// A client that has not said enough in time.
 pub fn silence(limit: &str) -> Explained {
     Explained::plain(format!("not finished within {limit}"))
+}
+
+/// A load balancer that does not begin as it must.
+fn proxy_header(malformed: Malformed) -> Explained {
+    if malformed != Malformed::Missing {
+        return Explained::cured(malformed.to_string(), Cure::to_do("let the load balancer send version 1 or 2"));
+    }
+    let cure = "let the load balancer send it (HAProxy: send-proxy-v2; nginx: proxy_protocol on); clients must not come from a network of proxy_from";
+    Explained::cured("it is missing, and proxy_from demands it of this address", Cure::to_do(cure))
+}
+
+/// A header from somebody who may not say who the client is, or a second one.
+pub fn stray_proxy_header(peer: IpAddr, settings: &Settings) -> Explained {
+    if settings.expects_proxy_header(peer) {
+        let cure = Cure::to_do("of several load balancers in a row, only the one before this host may send it");
+        return Explained::cured("a second one follows the first", cure);
+    }
+    let cause = "proxy_from does not name this address, so its PROXY header is not believed";
+    let known = settings.proxy_from.iter().map(ToString::to_string);
+    let all = known.chain([peer.to_string()]).collect::<Vec<_>>().join(",");
+    Explained::cured(cause, Cure::one_of([("if it is a load balancer of yours", Cure::set("proxy_from", all))]))
 }
 
 fn newer() -> Cure {

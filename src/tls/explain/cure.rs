@@ -128,6 +128,8 @@ const PATIENCE: &str = "60s";
 fn flag(key: &str, value: &str) -> String {
     let flag = key.replace('_', "-");
     match (key, value) {
+        // These have no flag of their own.
+        ("proxy_from" | "send_proxy", _) => format!("--set {key}={value}"),
         // Its list is optional, so the value needs the sign.
         ("allow_weak", _) => format!("--{flag}={value}"),
         (_, "false") => format!("--no-{flag}"),

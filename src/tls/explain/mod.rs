@@ -27,6 +27,7 @@ pub use cure::Cure;
 
 use super::credential;
 use crate::config::Settings;
+use crate::config::values::SendProxy;
 
 /// Cause and cure.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,6 +142,19 @@ pub fn outbound(error: &ssl::Error, seen: &Seen<'_>, settings: &Settings) -> Exp
 /// Explains a handshake that did not end within its deadline, which is `limit` in words.
 pub fn silence(limit: &str, seen: &Seen<'_>, settings: &Settings) -> Explained {
     wire::silent(limit, seen, settings)
+}
+
+/// The same for a target that was sent a PROXY header first, which it may not expect.
+pub fn behind_proxy_header(explained: Explained, settings: &Settings) -> Explained {
+    if settings.send_proxy == SendProxy::Off {
+        return explained;
+    }
+    let off = ("if the server expects no PROXY header", Cure::set("send_proxy", "off"));
+    let cure = match explained.cure {
+        Some(cure) => Cure::one_of([off, ("else", cure)]),
+        None => Cure::one_of([off]),
+    };
+    Explained { cure: Some(cure), ..explained }
 }
 
 /// A server that broke off two handshakes while sessions were to be resumed.
