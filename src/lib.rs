@@ -18,6 +18,11 @@
 //!                                 ▼
 //!                                our ServerHello leaves, handshake ends
 //!                                 │
+//!                                 │   with client_ca the two change places, for the client must
+//!                                 │   show its certificate before the target hears of it:
+//!                                 │   handshake, then the target; a failed target ends the
+//!                                 │   connection without close_notify
+//!                                 │
 //!                                 └──────────────> one task moves bytes, up and down,
 //!                                                  until both sides have ended
 //! ```
@@ -38,7 +43,8 @@
 //!   speaks the relay's own terms (fill, write, flush, end as close_notify, FIN or reset).
 //! * [`tls::inbound`] is the client's leg (rustls), [`tls::outbound`] the target's (OpenSSL with the
 //!   legacy switches). [`tls::trust`] judges the target's certificate, [`tls::identity`] is our own.
-//!   [`tls::explain`] turns any failure on either side into its cause and its cure.
+//!   [`tls::client_auth`] judges a client's. [`tls::explain`] turns any failure on either side into its
+//!   cause and its cure.
 //! * [`config`] turns a forwarder's TOML text into settings that can't hold a bad value.
 //! * [`probe`] finds out what a server speaks: [`bridge::auto`] for what a forwarder needs, then
 //!   [`tls::scan`] for what no forwarder would ask.
@@ -51,7 +57,8 @@
 //! * One client connection has exactly one target connection, never pooled, never shared: NTLM
 //!   authenticates the connection, and a shared one would hand one user another's mailbox.
 //! * No complete ClientHello, no connection to the target. No target, no ServerHello: a client is
-//!   never "connected" to nothing.
+//!   never "connected" to nothing. The one exception is a client that must show a certificate, which
+//!   TLS 1.3 lets it do only after our ServerHello; no certificate, no connection to the target.
 //! * Bytes pass unchanged and in order. Endings are passed on as they came: close_notify as
 //!   close_notify, FIN as FIN, a reset or a broken record as a reset.
 //! * Verification never falls back to no verification.

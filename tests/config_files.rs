@@ -50,7 +50,7 @@ fn every_invalid_file_is_refused_with_the_message_it_names() {
         let refused = sandbox.run(["run", "--check", "x"]);
         assert!(refused.stderr.contains(expected), "{name}: '{expected}' is missing in\n{}", refused.stderr);
         // A file that the settings name is another file's trouble.
-        let code = if text.contains("\nca = \"/nonexistent") { 1 } else { 78 };
+        let code = if text.contains("ca = \"/nonexistent") { 1 } else { 78 };
         assert_eq!(refused.code, code, "{name}: {}", refused.stderr);
         assert_eq!(refused.stdout, "", "{name}");
         // What a check refuses, a start refuses in the same words.
@@ -65,7 +65,7 @@ fn what_add_writes_is_valid_and_so_is_each_of_its_commented_keys() {
     let sandbox = sandbox();
     let text = sandbox.text("x");
     // The keys without a default that contradict each other, or need files, stay out.
-    let special = ["server_name", "ciphers", "ca", "pin", "cert", "key", "auth_cert", "auth_key"];
+    let special = ["server_name", "ciphers", "ca", "client_ca", "pin", "cert", "key", "auth_cert", "auth_key"];
     let uncommented: Vec<String> = text
         .lines()
         .map(|line| match line.strip_prefix('#') {

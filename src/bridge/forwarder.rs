@@ -12,8 +12,9 @@ use super::admission::Admission;
 use super::descriptors::Room;
 use super::dialer::Dialer;
 use super::resolver::Resolver;
-use crate::config::values::{Listen, Version};
+use crate::config::values::Listen;
 use crate::config::{Name, Places, Settings, store};
+use crate::tls::client_auth;
 use crate::tls::identity::{self, Pair};
 use crate::tls::inbound::{self, Listener};
 use crate::tls::outbound;
@@ -70,10 +71,22 @@ pub enum Error {
     Identity(#[from] identity::Error),
     /// The same, by rustls' words.
     #[error("certificate: {0}")]
-    Inbound(#[from] inbound::Error),
+    Inbound(inbound::Error),
+    /// The authorities by whom clients' certificates must be.
+    #[error("client_ca: {0}")]
+    ClientCa(client_auth::Error),
     /// The target's side.
     #[error(transparent)]
     Outbound(#[from] outbound::Error),
+}
+
+impl From<inbound::Error> for Error {
+    fn from(error: inbound::Error) -> Self {
+        match error {
+            inbound::Error::ClientCa(error) => Self::ClientCa(error),
+            other => Self::Inbound(other),
+        }
+    }
 }
 
 impl Error {
@@ -120,7 +133,7 @@ impl Forwarder {
     /// # Errors
     /// Whatever of certificate, key, ciphers and authorities can't be used.
     pub fn new(name: String, settings: Settings, pair: Pair, resolver: Resolver) -> Result<Self, Error> {
-        let serving = prepare(&name, settings, None, |min| Listener::new(pair, min), &resolver)?;
+        let serving = prepare(&name, settings, None, |settings| Listener::new(pair, settings), &resolver)?;
         Ok(Self::of(name, Source::Memory, serving, Stamp::default(), resolver))
     }
 
@@ -132,7 +145,7 @@ impl Forwarder {
         let seen = stamp(&places.identity(name));
         let pair = identity::read(&places.identity(name))?;
         let text = name.to_string();
-        let serving = prepare(&text, settings, Some(&text), |min| Listener::new(pair, min), &resolver)?;
+        let serving = prepare(&text, settings, Some(&text), |settings| Listener::new(pair, settings), &resolver)?;
         let source = Source::Disk { places: places.clone(), name: name.clone() };
         Ok(Self::of(text, source, serving, seen, resolver))
     }
@@ -158,7 +171,8 @@ impl Forwarder {
     }
 
     /// Takes settings, certificate, trust and whatever else its files hold for the connections to come.
-    /// The target's sessions are forgotten: who is trusted may have changed. Clients' tickets stay good.
+    /// The target's sessions are forgotten: who is trusted may have changed. Clients' tickets stay good,
+    /// unless by another `client_ca`.
     ///
     /// Blocks on files, for seconds where a writer is between two of them.
     ///
@@ -175,7 +189,7 @@ impl Forwarder {
         let folder = places.identity(name);
         let now = stamp(&folder);
         let pair = identity::read(&folder).map_err(Error::from)?;
-        let successor = |min| old.listener.successor(pair, min);
+        let successor = |settings: &Settings| old.listener.successor(pair, settings);
         let new = Arc::new(prepare(&self.name, settings, Some(&self.name), successor, &self.resolver)?);
         *self.serving.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&new);
         self.admission.set(&new.settings);
@@ -220,13 +234,13 @@ fn prepare(
     name: &str,
     settings: Settings,
     file: Option<&str>,
-    listener: impl FnOnce(Version) -> Result<Listener, inbound::Error>,
+    listener: impl FnOnce(&Settings) -> Result<Listener, inbound::Error>,
     resolver: &Resolver,
 ) -> Result<Serving, Error> {
     let settings = Arc::new(settings);
     Ok(Serving {
         name: name.to_owned(),
-        listener: listener(settings.client_min_tls)?,
+        listener: listener(&settings)?,
         dialer: Dialer::new(file.map(str::to_owned), Arc::clone(&settings), resolver.clone())?,
         settings,
         is_on_disk: file.is_some(),

@@ -56,14 +56,24 @@ async fn lead(
     let Some(answered) = hello(forwarder, &visit, tcp, origin).await? else { return Ok(()) };
     let client = origin.client;
     // The log tells of a failed target first: a client may take its time to read its end.
-    let target = match dial(forwarder, &mut visit, origin, answered.client_left()).await? {
-        Ok(target) => target,
-        Err(alert) => {
-            answered.refuse(alert).await;
-            return Ok(());
+    let (inbound, target) = if answered.asks_for_certificate() {
+        let inbound = finish(forwarder, answered, client).await?;
+        match dial(forwarder, &mut visit, origin, inbound.client_left()).await? {
+            Ok(target) => (inbound, target),
+            Err(_) => {
+                inbound.abandon().await;
+                return Ok(());
+            }
+        }
+    } else {
+        match dial(forwarder, &mut visit, origin, answered.client_left()).await? {
+            Ok(target) => (finish(forwarder, answered, client).await?, target),
+            Err(alert) => {
+                answered.refuse(alert).await;
+                return Ok(());
+            }
         }
     };
-    let inbound = finish(forwarder, answered, client).await?;
     visit.connected();
     relay(forwarder, inbound, target, *origin, began).await;
     Ok(())
@@ -153,6 +163,7 @@ async fn relay(forwarder: &Serving, mut inbound: Inbound, mut target: Outbound, 
     let parameters = Parameters {
         tls_in: inbound.version(),
         suite_in: inbound.suite(),
+        client_cert: inbound.certificate_subject(),
         tls_out: target.version(),
         suite_out: target.suite(),
         resumed: target.resumed(),
@@ -166,6 +177,7 @@ async fn relay(forwarder: &Serving, mut inbound: Inbound, mut target: Outbound, 
 struct Parameters {
     tls_in: &'static str,
     suite_in: String,
+    client_cert: Option<String>,
     tls_out: &'static str,
     suite_out: &'static str,
     resumed: bool,
@@ -197,6 +209,7 @@ fn log_outcome(
         %target,
         tls_in = %with.tls_in,
         suite_in = %with.suite_in,
+        client_cert = with.client_cert.as_ref().map(tracing::field::debug),
         tls_out = %with.tls_out,
         suite_out = %with.suite_out,
         resumed = with.resumed,

@@ -402,7 +402,7 @@ fn write_settings(
     undo.note_absent(path.clone());
     if let Trust::Ca(file, _) = draft.settings()?.trust {
         undo.note_absent(places.authorities(name));
-        let copy = identities::adopt_authorities(places, name, &file, group)?;
+        let copy = identities::adopt_authorities(places, places.authorities(name), &file, group)?;
         draft.set("ca", copy.display().to_string());
     }
     let date = time::OffsetDateTime::now_utc().date().to_string();

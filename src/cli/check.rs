@@ -1,5 +1,6 @@
 //! `check`: walk the path of a byte, name each fault and its cure.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::bridge::forwarder;
 use crate::bridge::resolver::Resolver;
 use crate::config::values::Host;
 use crate::config::{Name, Places, Settings, store};
-use crate::tls::certificate::Facts;
+use crate::tls::certificate::{self, Facts};
 use crate::tls::reference::{self, Anchor};
 use crate::tls::trust::Voucher;
 
@@ -163,8 +164,25 @@ impl Walk<'_> {
             // A target that fails fails the listener's handshake too, and is named above.
             Err(cause) => self.note("listener.tls", Word::Fail, format!("handshake through {address}: {cause}"), None),
         }
+        if let Some(file) = &self.settings.client_ca {
+            self.client_authorities(file);
+        }
         if let Some(hint) = firewall::open_port(self.settings.listen) {
             self.note("listener.firewall", Word::Warn, "the port is closed to other hosts".to_owned(), Some(hint));
+        }
+    }
+
+    /// By whom clients' certificates must be.
+    fn client_authorities(&mut self, file: &Path) {
+        let authorities = match certificate::read_pem_chain(file) {
+            Ok(authorities) => authorities,
+            Err(error) => return self.note("listener.client_ca", Word::Fail, format!("client_ca: {error}"), None),
+        };
+        let now = OffsetDateTime::now_utc();
+        for facts in authorities.iter().filter_map(|authority| Facts::of(authority).ok()) {
+            let word = if facts.days_left(now) < SOON { Word::Warn } else { Word::Ok };
+            let text = format!("clients must show a certificate by {}; {}", facts.subject, facts.lifetime_text(now));
+            self.note("listener.client_ca", word, text, None);
         }
     }
 
@@ -208,6 +226,15 @@ impl Walk<'_> {
         self.head("Through the forwarder");
         if self.steps.iter().any(|step| step.result == Word::Fail) {
             return self.note("through.http", Word::Skip, "what failed above comes first".to_owned(), None);
+        }
+        if self.settings.client_ca.is_some() {
+            let text = "clients must show a certificate (client_ca), and this command has none".to_owned();
+            let (address, host) = (self.settings.listen.from_here(), &self.settings.server_name);
+            let hint = format!(
+                "curl --cert FILE --key FILE --cacert CA.PEM -H 'Host: {host}' https://{address}{}",
+                proof::PAGE
+            );
+            return self.note("through.http", Word::Skip, text, Some(hint));
         }
         match proof::through(self.places, self.name, self.settings, self.limit()).await {
             Ok(seen) => {

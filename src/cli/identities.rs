@@ -105,11 +105,10 @@ pub(super) fn adopt_credential(
 /// The file can't be read or holds no certificate, the copy can't be written.
 pub(super) fn adopt_authorities(
     places: &Places,
-    name: &Name,
+    copy: PathBuf,
     file: &Path,
     group: Option<Gid>,
 ) -> Result<PathBuf, Failed> {
-    let copy = places.authorities(name);
     if file.starts_with(&places.config) {
         return Ok(file.to_owned());
     }

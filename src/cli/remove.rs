@@ -31,9 +31,10 @@ impl Remove {
             }
         }
         identity::remove(places, &name).map_err(crate::bridge::forwarder::Error::from)?;
-        let authorities = places.authorities(&name);
-        if authorities.exists() {
-            std::fs::remove_file(&authorities).map_err(store::Error::io(&authorities, "remove"))?;
+        for authorities in [places.authorities(&name), places.client_authorities(&name)] {
+            if authorities.exists() {
+                std::fs::remove_file(&authorities).map_err(store::Error::io(&authorities, "remove"))?;
+            }
         }
         let path = places.forwarder(&name);
         std::fs::remove_file(&path).map_err(store::Error::io(&path, "remove"))?;

@@ -127,16 +127,24 @@ impl Set {
         let path = places.forwarder(name);
         let mut undo = Undo::default();
         let identity = places.identity(name);
-        for file in [&places.authorities(name), &identity.join("cert.pem"), &identity.join("key.pem")] {
+        let (authorities, client_authorities) = (places.authorities(name), places.client_authorities(name));
+        for file in [&authorities, &client_authorities, &identity.join("cert.pem"), &identity.join("key.pem")] {
             undo.note_replaced(file)?;
         }
         let new = &self.with_credential(places, name, new, settings, &mut undo)?;
         let new = &match &settings.trust {
             Trust::Ca(file, _) => {
-                let copy = identities::adopt_authorities(places, name, file, group)?.display().to_string();
+                let copy = identities::adopt_authorities(places, authorities, file, group)?.display().to_string();
                 edited(new, &path, [("ca", Some(copy.into()))])?
             }
             _ => new.clone(),
+        };
+        let new = &match &settings.client_ca {
+            Some(file) => {
+                let copy = identities::adopt_authorities(places, client_authorities, file, group)?;
+                edited(new, &path, [("client_ca", Some(copy.display().to_string().into()))])?
+            }
+            None => new.clone(),
         };
         if self.changes_any(&["san=", "cert=", "key="]) {
             let made = identities::make(places, name, settings, None, group)?;
@@ -267,7 +275,7 @@ pub(super) fn parsed(change: &str) -> Result<(&'static Key, Option<Value>), Fail
     }
     let value = match key.name {
         // Whoever reads them later has another working folder.
-        "ca" | "cert" | "key" | "auth_cert" | "auth_key" => {
+        "ca" | "client_ca" | "cert" | "key" | "auth_cert" | "auth_key" => {
             std::path::absolute(text).map_err(Failed::new)?.display().to_string().into()
         }
         "pin" | "accept" | "san" | "allow_weak" | "allow_clients" | "proxy_from" => {

@@ -48,6 +48,11 @@ impl Places {
         self.forwarders().join(format!("{name}.ca.pem"))
     }
 
+    /// The copy of the authorities that vouch for a forwarder's clients.
+    pub fn client_authorities(&self, name: &Name) -> PathBuf {
+        self.forwarders().join(format!("{name}.client-ca.pem"))
+    }
+
     /// The folder of the local CA.
     pub fn authority(&self) -> PathBuf {
         self.state.join("ca")

@@ -70,6 +70,7 @@ pub const KEYS: &[Key] = &[
     key("half_close", "\"forward\"", "hold: a client's end is kept from the target while an answer is owed or flowing"),
     key("send_proxy", "\"off\"", "v1, v2: a PROXY header before TLS tells the target the client's address"),
     key("client_min_tls", "\"1.2\"", "oldest TLS version spoken to clients: 1.2 or 1.3"),
+    key("client_ca", "", "PEM file of authorities: clients must show a certificate by one of them"),
     key("san", "[]", "more names and addresses for the forwarder's own certificate"),
     key("cert", "", "serve this PEM certificate instead of our own; its key is \"key\""),
     key("key", "", "the private key of \"cert\""),
@@ -208,6 +209,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Oldest version spoken to clients.
     pub client_min_tls: Version,
+    /// The authorities by one of whom clients must show a certificate; `None`: they need none.
+    pub client_ca: Option<PathBuf>,
     /// More names for our own certificate.
     pub san: Vec<String>,
     /// A certificate and key that are served in place of our own.
@@ -250,6 +253,7 @@ impl Settings {
         let proxy_from = reader.list("proxy_from", str::parse);
         let limits = read_limits(reader);
         let client_min_tls = reader.text("client_min_tls", client_version).unwrap_or(Version::Tls1_2);
+        let client_ca = reader.text("client_ca", |text| Ok(PathBuf::from(text)));
         let san = reader.list("san", san);
         let foreign = read_pair(reader, "cert", "key");
         let deadlines = read_deadlines(reader);
@@ -277,6 +281,7 @@ impl Settings {
             proxy_from,
             limits,
             client_min_tls,
+            client_ca,
             san,
             foreign,
             deadlines,

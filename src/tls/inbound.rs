@@ -17,7 +17,10 @@ use rustls::server::{Accepted, AcceptedAlert, Acceptor, ServerConfig, ServerConn
 use rustls::{SupportedProtocolVersion, version};
 use tokio::io::Interest;
 
+use super::certificate::Facts;
+use super::client_auth::{self, Authorities, Refused};
 use super::identity::Pair;
+use crate::config::Settings;
 use crate::config::values::Version;
 use crate::leg::proxy::{self, Header, Malformed};
 use crate::leg::socket::Socket;
@@ -67,9 +70,15 @@ pub enum Error {
     /// A PROXY header where none may be.
     #[error("a PROXY header where none may be")]
     StrayProxyHeader,
+    /// The certificate that it shows won't do.
+    #[error("client certificate: {}", .0.why)]
+    Certificate(Refused),
     /// The client's TLS is not acceptable, or it gave up: rustls' words.
     #[error("{0}")]
     Tls(#[from] rustls::Error),
+    /// Authorities that can't be used.
+    #[error("client_ca: {0}")]
+    ClientCa(#[from] client_auth::Error),
     /// The connection broke.
     #[error("{0}")]
     Io(io::Error),
@@ -85,12 +94,15 @@ pub struct Listener {
 
 #[derive(Clone)]
 struct Configs {
+    /// By whom clients' certificates must be.
+    authorities: Option<Authorities>,
     with_http: Arc<ServerConfig>,
     without_alpn: Arc<ServerConfig>,
 }
 
 struct Template {
     provider: Arc<CryptoProvider>,
+    authorities: Option<Authorities>,
     versions: &'static [&'static SupportedProtocolVersion],
     ticketer: Arc<dyn rustls::server::ProducesTickets>,
 }
@@ -102,26 +114,31 @@ impl Listener {
     /// Prepares to serve with this certificate and key.
     ///
     /// # Errors
-    /// [`Error::Tls`] if rustls refuses the pair or has no randomness for ticket keys.
-    pub fn new(pair: Pair, min: Version) -> Result<Self, Error> {
-        Self::with(pair, min, aws_lc_rs::Ticketer::new()?)
+    /// [`Error::ClientCa`] for authorities that can't be used, [`Error::Tls`] if rustls refuses the pair
+    /// or has no randomness for ticket keys.
+    pub fn new(pair: Pair, settings: &Settings) -> Result<Self, Error> {
+        Self::with(pair, settings, None)
     }
 
-    fn with(pair: Pair, min: Version, ticketer: Arc<dyn rustls::server::ProducesTickets>) -> Result<Self, Error> {
-        let template = Template {
-            provider: Arc::new(aws_lc_rs::default_provider()),
-            versions: if min == Version::Tls1_3 { &NEWEST } else { &MODERN },
-            ticketer,
+    fn with(pair: Pair, settings: &Settings, old: Option<&Template>) -> Result<Self, Error> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let authorities = settings.client_ca.as_deref().map(|file| Authorities::read(file, &provider)).transpose()?;
+        let ticketer = match old.filter(|old| old.authorities == authorities) {
+            Some(old) => Arc::clone(&old.ticketer),
+            None => aws_lc_rs::Ticketer::new()?,
         };
+        let versions: &[_] = if settings.client_min_tls == Version::Tls1_3 { &NEWEST } else { &MODERN };
+        let template = Template { provider, authorities, versions, ticketer };
         Ok(Self { configs: RwLock::new(template.configs(pair)?), template })
     }
 
-    /// Prepares to serve with other settings; who has a ticket of ours may still resume.
+    /// Prepares to serve with other settings; who has a ticket of ours may still resume, unless clients
+    /// are now judged by other authorities.
     ///
     /// # Errors
     /// As [`Listener::new`].
-    pub fn successor(&self, pair: Pair, min: Version) -> Result<Self, Error> {
-        Self::with(pair, min, Arc::clone(&self.template.ticketer))
+    pub fn successor(&self, pair: Pair, settings: &Settings) -> Result<Self, Error> {
+        Self::with(pair, settings, Some(&self.template))
     }
 
     /// Serves new connections with another certificate; open ones are untouched.
@@ -211,16 +228,19 @@ fn is_http(first: &[u8]) -> bool {
 
 impl Template {
     fn configs(&self, pair: Pair) -> Result<Configs, rustls::Error> {
-        let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_protocol_versions(self.versions)?
-            .with_no_client_auth()
-            .with_single_cert(pair.chain, pair.key)?;
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider));
+        let builder = builder.with_protocol_versions(self.versions)?;
+        let builder = match &self.authorities {
+            Some(authorities) => builder.with_client_cert_verifier(authorities.verifier()),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_single_cert(pair.chain, pair.key)?;
         config.ticketer = Arc::clone(&self.ticketer);
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         let without_alpn = Arc::new(config.clone());
         // HTTP/1.1 and nothing else: NTLM is unusable over HTTP/2, and the target has none.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Configs { with_http: Arc::new(config), without_alpn })
+        Ok(Configs { authorities: self.authorities.clone(), with_http: Arc::new(config), without_alpn })
     }
 }
 
@@ -244,7 +264,7 @@ impl Hello {
             self.accepted.client_hello().alpn().is_some_and(|mut offered| offered.any(|name| name == b"http/1.1"));
         let config = if wants_http { self.configs.with_http } else { self.configs.without_alpn };
         match self.accepted.into_connection(config) {
-            Ok(connection) => Ok(Answered { connection, socket: self.socket }),
+            Ok(connection) => Ok(Answered { connection, socket: self.socket, authorities: self.configs.authorities }),
             Err((error, alert)) => Err(turned_away(self.socket, error, alert).await),
         }
     }
@@ -254,9 +274,16 @@ impl Hello {
 pub struct Answered {
     connection: ServerConnection,
     socket: Socket,
+    authorities: Option<Authorities>,
 }
 
 impl Answered {
+    /// Whether the client must show a certificate, so that its handshake must end before the target may
+    /// hear of it.
+    pub fn asks_for_certificate(&self) -> bool {
+        self.authorities.is_some()
+    }
+
     /// Resolves when the client has gone meanwhile.
     pub async fn client_left(&self) {
         self.socket.ended().await;
@@ -292,6 +319,12 @@ impl Answered {
                 }
             }
             if !self.connection.is_handshaking() {
+                if let Some(authorities) = &self.authorities {
+                    let judged = authorities.still_accept(self.connection.peer_certificates());
+                    if let Err(error) = judged {
+                        return Err(self.give_up(error).await);
+                    }
+                }
                 return Ok(Inbound { connection: self.connection, socket: self.socket, closing: false });
             }
             match self.connection.read_tls(&mut self.socket) {
@@ -312,8 +345,13 @@ impl Answered {
     /// Sends the alert that rustls has prepared, and lets the client read it.
     async fn give_up(mut self, error: rustls::Error) -> Error {
         while self.connection.wants_write() && self.connection.write_tls(&mut self.socket).is_ok() {}
+        let error = match error {
+            // Before another task of this thread asks for the same.
+            rustls::Error::InvalidCertificate(why) => Error::Certificate(client_auth::refused(why)),
+            other => Error::Tls(other),
+        };
         linger(&mut self.socket).await;
-        Error::Tls(error)
+        error
     }
 }
 
@@ -353,6 +391,22 @@ impl Inbound {
     pub fn suite(&self) -> String {
         let name = self.connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("-");
         name.replacen("TLS13_", "TLS_", 1)
+    }
+
+    /// Whose certificate the client has shown, safe to print.
+    pub fn certificate_subject(&self) -> Option<String> {
+        let leaf = self.connection.peer_certificates()?.first()?;
+        Some(Facts::of_der(leaf).map_or_else(|_| "?".to_owned(), |facts| facts.subject))
+    }
+
+    /// Resolves when the client has gone meanwhile.
+    pub async fn client_left(&self) {
+        self.socket.ended().await;
+    }
+
+    /// Ends the connection without close_notify, so that nobody takes it for a whole answer.
+    pub async fn abandon(mut self) {
+        linger(&mut self.socket).await;
     }
 
     /// Whether the client resumed an earlier session.

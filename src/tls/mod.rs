@@ -3,6 +3,7 @@
 //! The only place that names a TLS library. Knows no settings file and no command line.
 
 pub mod certificate;
+pub mod client_auth;
 pub mod credential;
 pub mod explain;
 pub mod faults;

@@ -184,9 +184,14 @@ pub fn s_client(address: SocketAddr, arguments: &[&str], input: &str) -> (i32, S
 
 /// Runs curl on a bridge; gives its exit code and all it wrote.
 pub fn curl(bridge: &Bridge, ca: Option<&Path>, url_host: &str) -> (i32, String) {
+    curl_with(bridge, ca, url_host, &[])
+}
+
+/// The same with more arguments.
+pub fn curl_with(bridge: &Bridge, ca: Option<&Path>, url_host: &str, arguments: &[&str]) -> (i32, String) {
     let mut command = Command::new("curl");
     command.args(["--silent", "--show-error", "--include", "--noproxy", "*"]);
-    command.arg("--max-time").arg(TIMEOUT.as_secs().to_string());
+    command.arg("--max-time").arg(TIMEOUT.as_secs().to_string()).args(arguments);
     if let Some(ca) = ca {
         command.arg("--cacert").arg(ca);
     }

@@ -24,7 +24,9 @@ mod tuned;
 
 pub use bridge::{Bridge, Builder, Fields};
 pub use child::Child;
-pub use client::{Client, Failure, client_hello, connect, curl, python, python_strict, s_client, stalled_hello};
+pub use client::{
+    Client, Failure, client_hello, connect, curl, curl_with, python, python_strict, s_client, stalled_hello,
+};
 pub use gate::{Act, End, Hello, gate};
 pub use http::{Response, read_response};
 pub use middlebox::{Dislike, Manner, before, dripping, slow};

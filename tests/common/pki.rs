@@ -16,7 +16,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 
 /// A CA in a directory of its own, which goes when the last certificate does.
@@ -66,9 +66,14 @@ pub enum Flaw {
 
 impl Pki {
     pub fn new() -> Self {
+        Self::named("The test's root")
+    }
+
+    /// With a CA of this name.
+    pub fn named(name: &str) -> Self {
         // A key of its own: two CAs of one test must not be able to vouch for each other's servers.
         let root_key = PKey::from_rsa(Rsa::generate(2048).expect("RSA key")).expect("RSA key");
-        let name = common_name("The test's root");
+        let name = common_name(name);
         let mut root = builder(&name, &root_key, false);
         root.set_issuer_name(&name).expect("root");
         make_authority(&mut root);
@@ -100,9 +105,7 @@ impl Pki {
     pub fn server_until(&self, until: SystemTime) -> Certificate {
         let leaf_key = key(2048, "leaf");
         let mut leaf = builder(&common_name("exchange"), &leaf_key, false);
-        let until = until.duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
-        let until = i64::try_from(until).expect("before the year 292 billion");
-        leaf.set_not_after(&Asn1Time::from_unix(until).expect("date")).expect("date");
+        leaf.set_not_after(&date(until)).expect("date");
         leaf.set_issuer_name(self.root.subject_name()).expect("issuer");
         add_names(&mut leaf, None);
         leaf.sign(&self.root_key, MessageDigest::sha256()).expect("signature");
@@ -111,8 +114,14 @@ impl Pki {
 
     /// A certificate for a client that has to show one.
     pub fn client(&self, name: &str) -> Certificate {
+        self.client_until(name, SystemTime::now() + Duration::from_secs(24 * 3600))
+    }
+
+    /// The same, valid until then.
+    pub fn client_until(&self, name: &str, until: SystemTime) -> Certificate {
         let leaf_key = key(2048, "client");
         let mut leaf = builder(&common_name(name), &leaf_key, false);
+        leaf.set_not_after(&date(until)).expect("date");
         leaf.set_issuer_name(self.root.subject_name()).expect("issuer");
         let client = ExtendedKeyUsage::new().client_auth().build().expect("extended key usage");
         leaf.append_extension(client).expect("extended key usage");
@@ -330,6 +339,11 @@ fn builder(subject: &X509Name, key: &PKey<Private>, expired: bool) -> X509Builde
     builder.set_not_before(&Asn1Time::from_unix(now - 2 * DAY).expect("date")).expect("date");
     builder.set_not_after(&Asn1Time::from_unix(until).expect("date")).expect("date");
     builder
+}
+
+fn date(at: SystemTime) -> Asn1Time {
+    let seconds = at.duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    Asn1Time::from_unix(i64::try_from(seconds).expect("before the year 292 billion")).expect("date")
 }
 
 fn common_name(name: &str) -> X509Name {

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use ewsbridge::config::Settings;
 use ewsbridge::config::file;
-use ewsbridge::config::values::{Host, Version};
+use ewsbridge::config::values::Host;
 use ewsbridge::leg::proxy::{self, Header};
 use ewsbridge::leg::socket::Socket;
 use ewsbridge::tls::certificate::Facts;
@@ -213,8 +213,8 @@ impl Hellos {
         let runtime = runtime();
         let identity = identity::for_this_run(&["localhost".to_owned()], OffsetDateTime::now_utc()).expect("a pair");
         let port = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
-        let listener = Listener::new(identity.pair, Version::Tls1_2).expect("a listener");
         let settings = file::parse("format = 1\nlisten = 1\ntarget = \"127.0.0.1:1\"\n", None).expect("settings");
+        let listener = Listener::new(identity.pair, &settings).expect("a listener");
         Self { runtime, listener, port, settings }
     }
 }

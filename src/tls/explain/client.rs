@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use rustls::{AlertDescription, PeerIncompatible};
 
-use super::{Cure, Explained};
+use super::{Cure, Explained, client_certificate};
 use crate::config::Settings;
 use crate::config::values::Version;
 use crate::leg::proxy::Malformed;
@@ -20,13 +20,17 @@ pub fn explain(error: &Error, settings: &Settings) -> Explained {
             Explained { is_foreign: true, ..Explained::cured("it speaks plain HTTP, not TLS", cure) }
         }
         Error::ProxyHeader(malformed) => proxy_header(*malformed),
+        Error::Certificate(refused) => client_certificate::explain(refused, settings),
+        Error::Tls(rustls::Error::NoCertificatesPresented) => client_certificate::none(settings),
         Error::Tls(rustls::Error::PeerIncompatible(what)) => incompatible(what, &with_code, settings),
         Error::Tls(rustls::Error::AlertReceived(alert)) => alerted(*alert, &with_code, settings),
         Error::Tls(rustls::Error::InvalidMessage(_)) => {
             Explained { is_foreign: true, ..Explained::plain(with_code("what it sent is not TLS")) }
         }
         Error::Tls(_) => Explained::plain(with_code("it breaks the protocol")),
-        Error::StrayProxyHeader | Error::Left | Error::Io(_) => Explained::plain(error.to_string()),
+        Error::StrayProxyHeader | Error::ClientCa(_) | Error::Left | Error::Io(_) => {
+            Explained::plain(error.to_string())
+        }
     }
 }
 

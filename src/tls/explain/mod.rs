@@ -13,6 +13,7 @@
 mod alert;
 pub mod certificate;
 pub mod client;
+mod client_certificate;
 mod cure;
 mod verdict;
 pub mod way;
