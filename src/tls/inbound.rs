@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{Accepted, AcceptedAlert, Acceptor, ServerConfig, ServerConnection};
-use rustls::{SupportedProtocolVersion, version};
+use rustls::{HandshakeKind, SupportedProtocolVersion, version};
 use tokio::io::Interest;
 
 use super::certificate::Facts;
@@ -32,6 +32,8 @@ use crate::leg::{Ending, Fill, Leg};
 pub enum Alert {
     /// 40, handshake_failure: the target's fault.
     HandshakeFailure = 40,
+    /// 45, certificate_expired: the certificate by which the client began the session that it resumes.
+    CertificateExpired = 45,
     /// 49, access_denied: the client may not come from there.
     AccessDenied = 49,
     /// 70, protocol_version: the client is older than TLS 1.2.
@@ -255,17 +257,27 @@ impl Hello {
     /// Judges the ClientHello and computes our answer, which stays in memory.
     ///
     /// # Errors
-    /// [`Error::Tls`] if there is no version, suite or group in common; the client has then been
-    /// told by an alert.
+    /// [`Error::Tls`] if there is no version, suite or group in common, [`Error::Certificate`] if a session
+    /// is resumed whose certificate is no longer good; the client has then been told by an alert.
     pub async fn answer(self) -> Result<Answered, Error> {
         // A client that offers protocols without HTTP/1.1 gets no ALPN at all, as from a server
         // that knows none; with a list in force rustls would refuse it.
         let wants_http =
             self.accepted.client_hello().alpn().is_some_and(|mut offered| offered.any(|name| name == b"http/1.1"));
         let config = if wants_http { self.configs.with_http } else { self.configs.without_alpn };
+        let (socket, authorities) = (self.socket, self.configs.authorities);
         match self.accepted.into_connection(config) {
-            Ok(connection) => Ok(Answered { connection, socket: self.socket, authorities: self.configs.authorities }),
-            Err((error, alert)) => Err(turned_away(self.socket, error, alert).await),
+            Ok(connection) => {
+                // rustls takes a session's certificate as it was judged when the session began.
+                if let Some(authorities) = &authorities
+                    && connection.handshake_kind() == Some(HandshakeKind::Resumed)
+                    && let Err(error) = authorities.still_accept(connection.peer_certificates())
+                {
+                    return Err(end_of_session(socket, error).await);
+                }
+                Ok(Answered { connection, socket, asks_for_certificate: authorities.is_some() })
+            }
+            Err((error, alert)) => Err(turned_away(socket, error, alert).await),
         }
     }
 }
@@ -274,14 +286,14 @@ impl Hello {
 pub struct Answered {
     connection: ServerConnection,
     socket: Socket,
-    authorities: Option<Authorities>,
+    asks_for_certificate: bool,
 }
 
 impl Answered {
     /// Whether the client must show a certificate, so that its handshake must end before the target may
     /// hear of it.
     pub fn asks_for_certificate(&self) -> bool {
-        self.authorities.is_some()
+        self.asks_for_certificate
     }
 
     /// Resolves when the client has gone meanwhile.
@@ -319,12 +331,6 @@ impl Answered {
                 }
             }
             if !self.connection.is_handshaking() {
-                if let Some(authorities) = &self.authorities {
-                    let judged = authorities.still_accept(self.connection.peer_certificates());
-                    if let Err(error) = judged {
-                        return Err(self.give_up(error).await);
-                    }
-                }
                 return Ok(Inbound { connection: self.connection, socket: self.socket, closing: false });
             }
             match self.connection.read_tls(&mut self.socket) {
@@ -345,11 +351,8 @@ impl Answered {
     /// Sends the alert that rustls has prepared, and lets the client read it.
     async fn give_up(mut self, error: rustls::Error) -> Error {
         while self.connection.wants_write() && self.connection.write_tls(&mut self.socket).is_ok() {}
-        let error = match error {
-            // Before another task of this thread asks for the same.
-            rustls::Error::InvalidCertificate(why) => Error::Certificate(client_auth::refused(why)),
-            other => Error::Tls(other),
-        };
+        // Before another task of this thread asks for the same.
+        let error = refusal(error);
         linger(&mut self.socket).await;
         error
     }
@@ -360,6 +363,21 @@ pub async fn refuse(mut socket: Socket, alert: Alert) {
     if io::Write::write_all(&mut socket, &fatal(alert)).is_ok() {
         linger(&mut socket).await;
     }
+}
+
+/// The error with what is known of the certificate that was refused by the call that has just failed.
+fn refusal(error: rustls::Error) -> Error {
+    match error {
+        rustls::Error::InvalidCertificate(why) => Error::Certificate(client_auth::refused(why)),
+        other => Error::Tls(other),
+    }
+}
+
+/// Tells a client that the certificate won't do any more by which it began the session that it resumes.
+/// A fatal alert ends the session for good (RFC 5246 §7.2).
+async fn end_of_session(socket: Socket, error: rustls::Error) -> Error {
+    refuse(socket, Alert::CertificateExpired).await;
+    refusal(error)
 }
 
 /// How long a refused client may take to read its alert.
@@ -411,7 +429,7 @@ impl Inbound {
 
     /// Whether the client resumed an earlier session.
     pub fn resumed(&self) -> bool {
-        self.connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+        self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     /// Reads what has come; `Ready(Ok(false))` at the end of TCP.
