@@ -8,8 +8,8 @@ mod common;
 use std::fs;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::{Bridge, Builder, Certificate, Listening, Pki, TlsTarget, client_hello, is_served, within};
@@ -119,6 +119,111 @@ async fn needs_root_dead_name_server_holds_a_deadline_and_is_asked_once_for_all(
     // One look-up asks for A and AAAA, and may repeat both; forty would ask for eighty at least.
     let asked = asked.load(Ordering::SeqCst);
     assert!((1..=8).contains(&asked), "{asked} questions");
+}
+
+/// What a name server says to each question.
+#[derive(Clone, Copy)]
+enum Says {
+    /// This address.
+    Address([u8; 4]),
+    /// This code (RFC 1035 §4.1.1): 2 can't tell, 3 no such name, 5 won't tell.
+    Code(u8),
+    Nothing,
+}
+
+/// A name server on 127.0.0.98 that knows one address of every name and can be told otherwise.
+fn name_server(says: Says) -> Arc<Mutex<Says>> {
+    let server = UdpSocket::bind(("127.0.0.98", 53)).unwrap();
+    let says = Arc::new(Mutex::new(says));
+    let now = Arc::clone(&says);
+    std::thread::spawn(move || {
+        let mut message = [0; 512];
+        while let Ok((length, client)) = server.recv_from(&mut message) {
+            let question = &message[..length];
+            let _ = match *now.lock().unwrap() {
+                Says::Nothing => continue,
+                Says::Code(code) => server.send_to(&answered(question, code, None), client),
+                Says::Address(address) => server.send_to(&answered(question, 0, Some(address)), client),
+            };
+        }
+    });
+    says
+}
+
+/// The answer to a question, with an address for A, number 1, and none for AAAA.
+fn answered(question: &[u8], code: u8, address: Option<[u8; 4]>) -> Vec<u8> {
+    // The name ends with a zero; type and class follow. What comes then (EDNS) is left out.
+    let end = 12 + question[12..].iter().position(|byte| *byte == 0).unwrap() + 5;
+    let address = address.filter(|_| question[end - 4..end - 2] == [0, 1]);
+    let mut answer = question[..end].to_vec();
+    answer[2] |= 0x80;
+    answer[3] = 0x80 | code;
+    answer[6..12].copy_from_slice(&[0, u8::from(address.is_some()), 0, 0, 0, 0]);
+    if let Some(address) = address {
+        answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+        answer.extend(address);
+    }
+    answer
+}
+
+#[tokio::test]
+async fn needs_root_changed_address_is_followed_and_the_last_is_used_while_no_name_server_answers() {
+    let certificate = Pki::new().server();
+    let target = TlsTarget::echo(&certificate);
+    let port = target.address().port();
+    let names = Names::new();
+    let says = name_server(Says::Address([127, 0, 0, 1]));
+    let now = |new| *says.lock().unwrap() = new;
+    fs::write(names.file("resolv"), "nameserver 127.0.0.98\noptions timeout:5 attempts:1\n").unwrap();
+    let resolv = fs::canonicalize("/etc/resolv.conf").unwrap();
+    let start = || {
+        let bridge = names.bridge(port, &certificate).cover(resolv.to_str().unwrap(), &names.file("resolv"));
+        bridge.start()
+    };
+    let bridge = start();
+    is_served(&bridge).await;
+    now(Says::Address([127, 0, 0, 2]));
+    bridge.try_client().await.unwrap_err();
+    bridge.wait_for_log(&["WARN", &format!("target ews.test:{port}: connect: 127.0.0.2: connection refused")]);
+    now(Says::Address([127, 0, 0, 1]));
+    is_served(&bridge).await;
+
+    for code in [2, 5] {
+        now(Says::Code(code));
+        is_served(&bridge).await;
+        is_served(&bridge).await;
+    }
+    let line = bridge.wait_for_log(&["WARN", "name ews.test: look-up: temporary failure in name resolution; "]).line;
+    assert!(line.contains("s ago are used: 127.0.0.1 hint=\"is the name server of this machine up"), "{line}");
+    now(Says::Nothing);
+    for longest in [3, 1] {
+        // Who comes while the look-up goes on has no patience left.
+        let began = Instant::now();
+        is_served(&bridge).await;
+        assert!(began.elapsed() < Duration::from_secs(longest), "{:?}", began.elapsed());
+    }
+    assert_eq!(bridge.log().matches("name ews.test: look-up: ").count(), 1, "{}", bridge.log());
+
+    // Fresh answers are followed again once there are any; that there is no such name is one.
+    now(Says::Address([127, 0, 0, 1]));
+    let began = Instant::now();
+    while !bridge.log().contains("name ews.test: look-ups are answered again") {
+        assert!(began.elapsed() < common::TIMEOUT, "{}", bridge.log());
+        is_served(&bridge).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    now(Says::Code(3));
+    bridge.try_client().await.unwrap_err();
+    bridge.wait_for_log(&["WARN", &format!("target ews.test:{port}: look-up: name or service not known")]);
+    // And with it the last addresses are gone.
+    now(Says::Code(2));
+    bridge.try_client().await.unwrap_err();
+    bridge.wait_for_log(&["WARN", &format!("target ews.test:{port}: look-up: temporary failure in name resolution")]);
+
+    // Without a last address there is nothing to use.
+    let bridge = start();
+    bridge.try_client().await.unwrap_err();
+    bridge.wait_for_log(&["WARN", &format!("target ews.test:{port}: look-up: temporary failure in name resolution")]);
 }
 
 /// A listener that accepts no more: what comes then gets no answer.

@@ -9,6 +9,7 @@ pub mod dialer;
 pub mod failure;
 pub mod forwarder;
 mod gate;
+pub mod last_good;
 pub mod listener;
 pub mod origin;
 pub mod relay;

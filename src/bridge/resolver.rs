@@ -3,6 +3,9 @@
 //! `getaddrinfo` blocks a thread and can't be cancelled, so that a dead name server could eat every
 //! thread there is. One look-up a name runs at a time, whoever asks meanwhile shares its answer, and
 //! each asker has its own deadline.
+//!
+//! Every answer is followed: new addresses, none, no such name. No answer is another matter: then the
+//! last addresses are used ([`super::last_good`]).
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -14,55 +17,93 @@ use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, timeout_at};
 
 use super::failure::{Blame, Failure};
-use crate::config::values::{Host, Target};
+use super::last_good::LastGood;
+use crate::config::values::{Host, Target, duration_text};
 use crate::tls::explain::{Explained, way};
 
-/// What a look-up brought, once it is over.
-type Answer = Option<Result<Arc<[IpAddr]>, Explained>>;
+/// Why a look-up brought no address.
+#[derive(Clone)]
+struct Missed {
+    why: Explained,
+    /// Nobody said anything about the name.
+    is_no_answer: bool,
+}
 
-/// Looks names up, one look-up a name at a time. Clones share their look-ups.
+/// What a look-up brought, once it is over.
+type Answer = Option<Result<Arc<[IpAddr]>, Missed>>;
+
+/// A look-up under way.
+#[derive(Clone)]
+struct Running {
+    began: Instant,
+    answer: watch::Receiver<Answer>,
+}
+
+/// Looks names up, one look-up a name at a time. Clones share their look-ups, and what they brought.
 #[derive(Clone, Default)]
 pub struct Resolver {
-    running: Arc<Mutex<HashMap<String, watch::Receiver<Answer>>>>,
+    running: Arc<Mutex<HashMap<String, Running>>>,
+    last_good: Arc<LastGood>,
 }
 
 /// How long one address may stay silent before the next is tried beside it (RFC 8305 §5).
 const STAGGER: Duration = Duration::from_millis(250);
+/// How long a look-up may take where the last addresses are known (RFC 8767 §5: 1.8 s).
+const PATIENCE: Duration = Duration::from_millis(1800);
 
 impl Resolver {
-    /// The addresses of a host, in the system's order of preference.
+    /// The addresses of a host, in the system's order of preference; within `limit`.
     ///
     /// # Errors
     /// The system's words for a name that can't be resolved.
     ///
     /// # Cancel safety
     /// The look-up goes on for whoever else waits for it.
-    async fn addresses(&self, host: &Host) -> Result<Arc<[IpAddr]>, Explained> {
+    async fn addresses(&self, host: &Host, limit: Duration) -> Result<Arc<[IpAddr]>, Explained> {
         let name = match host {
             Host::Address(address) => return Ok(Arc::from([*address])),
             Host::Name(name) => name,
         };
-        let mut answer = self.join_or_start(name);
-        let resolved = answer.wait_for(Option::is_some).await;
-        let resolved = resolved.map_err(|_| Explained::ours("the look-up was abandoned"))?;
-        resolved.clone().unwrap_or_else(|| Err(Explained::ours("no answer")))
+        let deadline = Instant::now() + limit;
+        let mut running = self.join_or_start(name);
+        let is_known = self.last_good.get(name, Instant::now()).is_some();
+        // A look-up that was silent for others is not waited for anew.
+        let patience = if is_known { deadline.min(running.began + PATIENCE) } else { deadline };
+        let missed = match timeout_at(patience, running.answer.wait_for(Option::is_some)).await {
+            Ok(Err(_)) => return Err(Explained::ours("the look-up was abandoned")),
+            Ok(Ok(found)) => match found.clone() {
+                Some(Ok(addresses)) => return Ok(addresses),
+                Some(Err(missed)) if !missed.is_no_answer => return Err(missed.why),
+                Some(Err(missed)) => missed.why,
+                None => Explained::ours("no answer"),
+            },
+            Err(_) if is_known => way::look_up_silence(&duration_text(limit.min(PATIENCE))),
+            Err(_) => way::look_up_silence(&duration_text(limit)),
+        };
+        self.last_good.instead(name, &missed, Instant::now()).ok_or(missed)
     }
 
-    fn join_or_start(&self, name: &str) -> watch::Receiver<Answer> {
+    fn join_or_start(&self, name: &str) -> Running {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(answer) = running.get(name) {
-            return answer.clone();
+        if let Some(running) = running.get(name) {
+            return running.clone();
         }
         let (tell, answer) = watch::channel(None);
-        running.insert(name.to_owned(), answer.clone());
+        let started = Running { began: Instant::now(), answer };
+        running.insert(name.to_owned(), started.clone());
         let (resolver, name) = (self.clone(), name.to_owned());
         tokio::spawn(async move {
             let found = look_up(&name).await;
+            match &found {
+                Ok(addresses) => resolver.last_good.keep(&name, addresses, Instant::now()),
+                Err(missed) if !missed.is_no_answer => resolver.last_good.forget(&name),
+                Err(_) => {}
+            }
             // Whoever asks from now on wants a fresh answer.
             resolver.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
             tell.send_replace(Some(found));
         });
-        answer
+        started
     }
 
     /// Opens a TCP connection to the target: every address, the next one beside a silent one.
@@ -72,7 +113,7 @@ impl Resolver {
     pub async fn connect(&self, target: &Target, limit: Duration) -> Result<TcpStream, Failure> {
         let deadline = Instant::now() + limit;
         let addresses = self.look_up(target, limit).await?;
-        let seconds = crate::config::values::duration_text(limit);
+        let seconds = duration_text(limit);
         let connected = connect_any(&addresses, matches!(target.host, Host::Address(_)), deadline, &seconds).await;
         connected.map_err(|why| failed_at("connect", target, why))
     }
@@ -82,8 +123,7 @@ impl Resolver {
     /// # Errors
     /// [`Failure`] at stage `look-up`.
     pub async fn look_up(&self, target: &Target, limit: Duration) -> Result<Vec<SocketAddr>, Failure> {
-        let found = timeout_at(Instant::now() + limit, self.addresses(&target.host)).await;
-        let found = found.unwrap_or_else(|_| Err(way::look_up_silence(&crate::config::values::duration_text(limit))));
+        let found = self.addresses(&target.host, limit).await;
         let found = found.map_err(|why| failed_at("look-up", target, why))?;
         Ok(found.iter().map(|ip| SocketAddr::new(*ip, target.port)).collect())
     }
@@ -93,14 +133,16 @@ fn failed_at(stage: &'static str, target: &Target, why: Explained) -> Failure {
     Failure::of(why, Blame::Target, format!("target {target}"), stage)
 }
 
-async fn look_up(name: &str) -> Result<Arc<[IpAddr]>, Explained> {
+async fn look_up(name: &str) -> Result<Arc<[IpAddr]>, Missed> {
     let mut found = Vec::new();
-    for address in tokio::net::lookup_host((name, 0)).await.map_err(|error| way::look_up(&error))? {
+    let looked_up = tokio::net::lookup_host((name, 0)).await;
+    let missed = |error| Missed { why: way::look_up(&error), is_no_answer: way::is_no_answer(&error) };
+    for address in looked_up.map_err(missed)? {
         if !found.contains(&address.ip()) {
             found.push(address.ip());
         }
     }
-    if found.is_empty() { Err(way::no_address()) } else { Ok(found.into()) }
+    if found.is_empty() { Err(Missed { why: way::no_address(), is_no_answer: false }) } else { Ok(found.into()) }
 }
 
 /// Connects to whichever address answers first, each given a head start over the next.

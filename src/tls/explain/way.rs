@@ -15,13 +15,25 @@ pub fn look_up(error: &io::Error) -> Explained {
         let cure = is_full.then(|| Cure::to_do(DESCRIPTORS));
         return Explained { is_ours: true, cure, ..Explained::plain(words::of(error)) };
     }
-    let text = error.to_string();
-    let text = words::lower(text.strip_prefix("failed to lookup address information: ").unwrap_or(&text));
+    let text = resolver_words(error);
     // EAI_AGAIN of getaddrinfo(3), whose number does not reach us.
     if text.starts_with("temporary failure") {
         return Explained::cured(text, Cure::to_do(NAME_SERVER));
     }
     Explained::cured(text, Cure::to_do(NAME))
+}
+
+/// Whether nobody said anything about the name: no name server answered, all that did can't tell or
+/// won't (RFC 1035 §4.1.1, codes 2 and 5), or this machine could not ask.
+pub fn is_no_answer(error: &io::Error) -> bool {
+    // EAI_AGAIN, EAI_FAIL, EAI_MEMORY and EAI_SYSTEM of getaddrinfo(3), in glibc's words.
+    let words = ["temporary failure", "non-recoverable failure", "memory allocation failure", "system error"];
+    error.raw_os_error().is_some() || words.iter().any(|word| resolver_words(error).starts_with(word))
+}
+
+fn resolver_words(error: &io::Error) -> String {
+    let text = error.to_string();
+    words::lower(text.strip_prefix("failed to lookup address information: ").unwrap_or(&text))
 }
 
 /// A name of which the look-up knows, but no address.

@@ -1,0 +1,110 @@
+//! The last addresses of each name, for when no name server answers.
+//!
+//! They are used for up to a day after they were looked up, the least that RFC 8767 §5 suggests: a
+//! server that moves is missed for no longer, and a name server is repaired within. A name that is
+//! said not to exist has no last addresses either.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config::values::duration_text;
+use crate::tls::explain::Explained;
+
+/// For how long addresses are used without a name server's word.
+const LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// How often the log hears that no name server answers.
+const TOLD_AGAIN: Duration = Duration::from_secs(600);
+
+/// What names were last known to mean.
+#[derive(Default)]
+pub(super) struct LastGood(Mutex<HashMap<String, Known>>);
+
+struct Known {
+    addresses: Arc<[IpAddr]>,
+    since: Instant,
+    /// When the log heard last that they are used without a fresh answer.
+    told: Option<Instant>,
+    /// Whether it has not heard since that there is one.
+    is_told: bool,
+}
+
+impl LastGood {
+    /// The addresses of a name, unless they are too old.
+    pub(super) fn get(&self, name: &str, now: Instant) -> Option<Arc<[IpAddr]>> {
+        let known = self.known();
+        let known = known.get(name).filter(|known| known.is_fresh(now))?;
+        Some(Arc::clone(&known.addresses))
+    }
+
+    /// The same in place of an answer that did not come; the log hears of it now and then.
+    pub(super) fn instead(&self, name: &str, why: &Explained, now: Instant) -> Option<Arc<[IpAddr]>> {
+        let mut known = self.known();
+        let known = known.get_mut(name).filter(|known| known.is_fresh(now))?;
+        if known.told.is_none_or(|told| now.saturating_duration_since(told) >= TOLD_AGAIN) {
+            (known.told, known.is_told) = (Some(now), true);
+            let addresses = known.addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
+            let age = Duration::from_secs(now.saturating_duration_since(known.since).as_secs());
+            let (cause, age) = (&why.cause, duration_text(age));
+            let hint = why.cure.as_ref().map(|cure| cure.text(None));
+            tracing::warn!(hint, "name {name}: look-up: {cause}; its addresses of {age} ago are used: {addresses}");
+        }
+        Some(Arc::clone(&known.addresses))
+    }
+
+    /// Takes a fresh answer.
+    pub(super) fn keep(&self, name: &str, addresses: &Arc<[IpAddr]>, now: Instant) {
+        let mut known = self.known();
+        // Names of settings that are no longer in force.
+        known.retain(|_, known| known.is_fresh(now));
+        let before = known.get(name);
+        if before.is_some_and(|before| before.is_told) {
+            tracing::info!("name {name}: look-ups are answered again");
+        }
+        let told = before.and_then(|before| before.told);
+        let fresh = Known { addresses: Arc::clone(addresses), since: now, told, is_told: false };
+        known.insert(name.to_owned(), fresh);
+    }
+
+    /// The name is said to have none.
+    pub(super) fn forget(&self, name: &str) {
+        self.known().remove(name);
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn is_fresh(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) < LIFETIME
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_used_for_a_day_and_no_longer() {
+        let (last_good, now) = (LastGood::default(), Instant::now());
+        let addresses: Arc<[IpAddr]> = Arc::from([IpAddr::from([10, 0, 0, 1])]);
+        last_good.keep("ews.corp", &addresses, now);
+        let silent = Explained::ours("no answer");
+        assert_eq!(last_good.instead("ews.corp", &silent, now + LIFETIME - TOLD_AGAIN), Some(addresses));
+        assert_eq!(last_good.get("ews.corp", now + LIFETIME), None);
+        assert_eq!(last_good.instead("ews.corp", &silent, now + LIFETIME), None);
+    }
+
+    #[test]
+    fn a_name_that_is_gone_has_no_last_addresses() {
+        let (last_good, now) = (LastGood::default(), Instant::now());
+        last_good.keep("ews.corp", &Arc::from([IpAddr::from([10, 0, 0, 1])]), now);
+        last_good.forget("ews.corp");
+        assert_eq!(last_good.get("ews.corp", now), None);
+    }
+}
