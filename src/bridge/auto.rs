@@ -74,6 +74,19 @@ impl Switches {
         }
     }
 
+    /// The least for two targets, of which each needs one of these.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        let needed = |weak: &Weak| self.allow_weak.contains(weak) || other.allow_weak.contains(weak);
+        Self {
+            max_tls: self.max_tls.min(other.max_tls),
+            security_level: self.security_level.min(other.security_level),
+            extensions: self.extensions && other.extensions,
+            allow_weak: Weak::ALL.into_iter().filter(needed).collect(),
+            empty_fragments: self.empty_fragments && other.empty_fragments,
+        }
+    }
+
     fn without(&self, weak: Weak) -> Self {
         let allow_weak = self.allow_weak.iter().copied().filter(|allowed| *allowed != weak).collect();
         Self { allow_weak, ..self.clone() }
@@ -156,7 +169,7 @@ const SHAPES: [(Version, bool); 5] = [
 /// All that was offered before a search ends in vain.
 const TRIED: &str = "TLS 1.2, 1.1, 1.0, with and without extensions, with AES, DHE, 3DES, RC4";
 
-/// Finds the least that the target of `settings` needs.
+/// Finds the least that the one target of `settings` needs.
 ///
 /// Weak things are offered whether allowed or not, so that the answer can say what is missing; the
 /// caller asks before it uses them. One connection after another: at most 12 until one is taken, some 9
@@ -308,7 +321,7 @@ impl Search<'_> {
     async fn answers(&mut self, switches: &Switches) -> Result<bool, Error> {
         let Ok(mut dialed) = self.dial(switches).await? else { return Ok(false) };
         let began = Instant::now();
-        let request = reference::request(&self.settings.server_name.to_string(), PAGE);
+        let request = reference::request(&self.settings.verified_name().to_string(), PAGE);
         let mut bytes = Vec::new();
         let _ = timeout(ANSWER, answer(&mut dialed, request.as_bytes(), &mut bytes)).await;
         dialed.close().await;

@@ -1,4 +1,4 @@
-//! The way to one forwarder's target: look-up, TCP, TLS, each failure with its cause and cure.
+//! The way to a forwarder's targets: look-up, TCP, TLS, each failure with its cause and cure.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -7,10 +7,11 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
+use super::backoff::Standing;
 use super::failure::{Blame, Failure, Kind};
 use super::resolver::Resolver;
 use crate::config::Settings;
-use crate::config::values::SendProxy;
+use crate::config::values::{SendProxy, duration_text};
 use crate::leg::proxy::{self, Ends};
 use crate::leg::{Ending, Leg};
 use crate::tls::certificate::Facts;
@@ -18,13 +19,25 @@ use crate::tls::explain::{self, Explained};
 use crate::tls::outbound::{self, Connector, Failed, Outbound};
 use crate::tls::trust::{Refusal, Voucher};
 
-/// Opens connections to a target.
+/// Opens connections to a forwarder's targets, to whichever answers first in their order
+/// ([`super::backoff`]).
 pub struct Dialer {
+    /// In the order of the settings; each with trust, server name and sessions of its own.
+    lines: Vec<Line>,
+    standing: Standing,
+    connect: Duration,
+    resolver: Resolver,
+    /// The forwarder's name in the log; without one nothing is logged.
+    log: Option<String>,
+}
+
+/// The way to one target.
+struct Line {
     /// The forwarder's name if a file of settings stands behind it, so that hints can name commands.
     name: Option<String>,
+    /// Of a forwarder with this target alone.
     settings: Arc<Settings>,
     connector: Connector,
-    resolver: Resolver,
 }
 
 /// An open connection to the target, and how long it took.
@@ -97,13 +110,31 @@ impl Dialer {
     /// # Errors
     /// Ciphers or authorities that can't be used.
     pub fn new(name: Option<String>, settings: Arc<Settings>, resolver: Resolver) -> Result<Self, outbound::Error> {
-        Ok(Self { name, connector: Connector::new(Arc::clone(&settings))?, settings, resolver })
+        let lines = settings.target.iter().map(|target| Line::new(name.clone(), settings.to(target)));
+        let lines = lines.collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            standing: Standing::of(lines.len()),
+            lines,
+            connect: settings.deadlines.connect,
+            resolver,
+            log: None,
+        })
     }
 
-    /// Opens TCP and TLS to the target.
+    /// Has the log hear, under this name, when another target is used than the one before.
+    #[must_use]
+    pub fn logging_as(self, name: &str) -> Self {
+        Self { log: Some(name.to_owned()), ..self }
+    }
+
+    /// Opens TCP and TLS to the first target that answers.
+    ///
+    /// Look-ups and TCP of all targets share `connect_timeout`: each gets an equal part of what is
+    /// left. A handshake has a whole `handshake_timeout`, since it is no more than one a connection
+    /// that hangs, until the target is passed over.
     ///
     /// # Errors
-    /// [`Failure`] with stage, cause and cure.
+    /// [`Failure`] with stage, cause and cure; if several have failed, the first's, with every cause.
     ///
     /// # Cancel safety
     /// Dropping the future closes what was opened.
@@ -119,9 +150,87 @@ impl Dialer {
     /// # Cancel safety
     /// As [`Dialer::dial`].
     pub async fn dial_for(&self, client: Option<Ends>) -> Result<Dialed, Failure> {
-        let dialed = match self.attempt(client).await {
+        let mut left = self.connect;
+        let (mut tried, mut failures) = (Vec::new(), Vec::new());
+        while let Some(turn) = self.standing.next(&tried, Instant::now()) {
+            let share = part(left, self.lines.len() - tried.len());
+            let line = &self.lines[turn.index];
+            let mut waited = Duration::ZERO;
+            match line.dial(&self.resolver, client, share, &mut waited).await {
+                Ok(dialed) => {
+                    let was_told = self.standing.answered(turn, Instant::now());
+                    self.tell(line, was_told, &failures);
+                    return Ok(dialed);
+                }
+                // Nothing that another target could do better.
+                Err(failure) if failure.blame == Blame::Bridge => return Err(failure),
+                Err(failure) => {
+                    let pause = self.standing.failed(turn, Instant::now());
+                    failures.push((turn.index, failure, pause));
+                }
+            }
+            left = left.saturating_sub(waited);
+            tried.push(turn.index);
+        }
+        let none = || Failure::of(Explained::ours("none was tried"), Blame::Bridge, "target".to_owned(), "connect");
+        Err(Failure::all(failures.into_iter().map(|(_, failure, _)| failure)).unwrap_or_else(none))
+    }
+
+    /// Says in the log which targets were passed over for this one, and that one answers again.
+    fn tell(&self, used: &Line, was_told: bool, failures: &[(usize, Failure, Duration)]) {
+        let Some(name) = &self.log else { return };
+        let used = used.settings.target.first();
+        if was_told {
+            tracing::info!(forwarder = %name, "target {used}: answers again");
+        }
+        for (index, failure, pause) in failures {
+            if !self.standing.is_news(*index, Instant::now()) {
+                continue;
+            }
+            let (hint, pause) = (failure.hint(), duration_text(whole(*pause)));
+            let hint = hint.as_deref();
+            let then = format!("{used} is used; tried again in {pause}");
+            // What was there is not what is trusted now: somebody else's server, or a change to be told of.
+            if failure.stage == CERTIFICATE {
+                tracing::error!(forwarder = %name, hint, "{failure}; {then}");
+            } else {
+                tracing::warn!(forwarder = %name, hint, "{failure}; {then}");
+            }
+        }
+    }
+}
+
+/// An equal part of a time for each of so many, in milliseconds, of which there is at least one.
+fn part(time: Duration, of: usize) -> Duration {
+    let parts = u32::try_from(of).unwrap_or(u32::MAX).max(1);
+    Duration::from_millis(u64::try_from((time / parts).as_millis()).unwrap_or(u64::MAX).max(1))
+}
+
+/// In whole seconds, for people.
+fn whole(time: Duration) -> Duration {
+    Duration::from_secs(time.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX))
+}
+
+/// The stage at which a certificate is judged.
+pub const CERTIFICATE: &str = "certificate";
+
+impl Line {
+    fn new(name: Option<String>, settings: Settings) -> Result<Self, outbound::Error> {
+        let settings = Arc::new(settings);
+        Ok(Self { name, connector: Connector::new(Arc::clone(&settings))?, settings })
+    }
+
+    /// Opens TCP, within `limit`, and TLS; adds to `waited` what the look-up and TCP took.
+    async fn dial(
+        &self,
+        resolver: &Resolver,
+        client: Option<Ends>,
+        limit: Duration,
+        waited: &mut Duration,
+    ) -> Result<Dialed, Failure> {
+        let dialed = match self.attempt(resolver, client, limit, waited).await {
             // Nothing of a client's has been sent, so another connection does no harm.
-            Err(Missed::Resumption) => self.attempt(client).await,
+            Err(Missed::Resumption) => self.attempt(resolver, client, limit, waited).await,
             other => other,
         };
         dialed.map_err(|missed| match missed {
@@ -131,9 +240,18 @@ impl Dialer {
     }
 
     /// One TCP connection and its handshake.
-    async fn attempt(&self, client: Option<Ends>) -> Result<Dialed, Missed> {
+    async fn attempt(
+        &self,
+        resolver: &Resolver,
+        client: Option<Ends>,
+        limit: Duration,
+        waited: &mut Duration,
+    ) -> Result<Dialed, Missed> {
         let began = Instant::now();
-        let mut socket = self.resolver.connect(&self.settings.target, self.settings.deadlines.connect).await?;
+        let socket = resolver.connect(self.settings.target.first(), limit).await;
+        let tcp = began.elapsed();
+        *waited += tcp;
+        let mut socket = socket?;
         let header = match self.settings.send_proxy {
             SendProxy::Off => Vec::new(),
             SendProxy::V1 => proxy::text(client),
@@ -142,7 +260,6 @@ impl Dialer {
         // It fits the empty send queue of a fresh connection.
         let sent = socket.write_all(&header).await;
         sent.map_err(|error| self.failure("PROXY header", explain::io(&error)))?;
-        let tcp = began.elapsed();
         let began = Instant::now();
         match self.connector.connect(socket).await {
             Ok(leg) => Ok(Dialed { leg, tcp, tls: began.elapsed(), voucher: self.connector.voucher() }),
@@ -168,11 +285,11 @@ impl Dialer {
     fn refused(&self, refusal: &Refusal) -> Failure {
         let presented = refusal.leaf.as_deref().and_then(|leaf| Facts::of(leaf).ok());
         let explained = explain::certificate::explain(refusal, presented.as_ref(), &self.settings);
-        Failure { presented: presented.map(Box::new), ..self.failure("certificate", explained) }
+        Failure { presented: presented.map(Box::new), ..self.failure(CERTIFICATE, explained) }
     }
 
     fn failure(&self, stage: &'static str, explained: Explained) -> Failure {
-        let side = format!("target {}", self.settings.target);
+        let side = format!("target {}", self.settings.target.first());
         Failure { forwarder: self.name.clone(), ..Failure::of(explained, Blame::Target, side, stage) }
     }
 }

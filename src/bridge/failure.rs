@@ -64,6 +64,17 @@ impl Failure {
         }
     }
 
+    /// The failures of several targets as one: the first, with the others' words in its cause.
+    pub fn all(failures: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let mut failures = failures.into_iter();
+        let mut told = failures.next()?;
+        for other in failures {
+            told.cause = format!("{}; {other}", told.cause);
+            told.cure = told.cure.or(other.cure);
+        }
+        Some(told)
+    }
+
     /// What to do about it, as a line that can be pasted.
     pub fn hint(&self) -> Option<String> {
         self.cure.as_ref().map(|cure| cure.text(self.forwarder.as_deref()))

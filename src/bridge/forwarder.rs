@@ -171,8 +171,8 @@ impl Forwarder {
     }
 
     /// Takes settings, certificate, trust and whatever else its files hold for the connections to come.
-    /// The target's sessions are forgotten: who is trusted may have changed. Clients' tickets stay good,
-    /// unless by another `client_ca`.
+    /// The target's sessions are forgotten: who is trusted may have changed. So is which target failed:
+    /// what is loaded may be the cure. Clients' tickets stay good, unless by another `client_ca`.
     ///
     /// Blocks on files, for seconds where a writer is between two of them.
     ///
@@ -241,7 +241,7 @@ fn prepare(
     Ok(Serving {
         name: name.to_owned(),
         listener: listener(&settings)?,
-        dialer: Dialer::new(file.map(str::to_owned), Arc::clone(&settings), resolver.clone())?,
+        dialer: Dialer::new(file.map(str::to_owned), Arc::clone(&settings), resolver.clone())?.logging_as(name),
         settings,
         is_on_disk: file.is_some(),
     })

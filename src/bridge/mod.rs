@@ -4,6 +4,7 @@
 
 pub mod admission;
 pub mod auto;
+pub mod backoff;
 pub mod descriptors;
 pub mod dialer;
 pub mod failure;

@@ -17,12 +17,12 @@ use super::identities::{self, Credential, Made};
 use super::talk::{self, Word, step};
 use super::undo::Undo;
 use super::{Done, outbound, proof, run, summary};
-use crate::bridge::dialer::{Dialed, Dialer, Reached};
+use crate::bridge::dialer::{CERTIFICATE, Dialed, Dialer, Reached};
 use crate::bridge::failure::Failure;
 use crate::bridge::resolver::Resolver;
 use crate::bridge::{Forwarder, Served, forwarder};
 use crate::config::settings::Trust;
-use crate::config::values::Listen;
+use crate::config::values::{Host, Listen, Target};
 use crate::config::{Draft, Name, Places, Settings, store};
 use crate::service::{self, units};
 use crate::tls::explain::Cure;
@@ -37,7 +37,7 @@ pub(super) struct Add {
     /// Where clients connect
     #[arg(value_name = "[ADDR:]PORT")]
     listen: String,
-    /// The legacy server
+    /// The legacy server; with several, HOST:PORT,HOST:PORT, the next is used where one fails
     #[arg(value_name = "HOST:PORT")]
     target: String,
     #[command(flatten)]
@@ -134,23 +134,35 @@ impl Add {
     }
 
     /// Asks the target what it speaks; settles who vouches for it.
-    async fn probe(&self, name: &Name, draft: &mut Draft) -> Result<Reached, Failed> {
+    async fn probe(&self, name: &Name, draft: &mut Draft) -> Result<Answered, Failed> {
         self.find_outbound(name, draft).await?;
-        let first = dial(draft).await?;
-        let dialed = match first {
-            Ok(dialed) => dialed,
-            Err(failure) => {
-                self.settle_trust(name, &failure, draft).await?;
-                dial(draft).await?.map_err(|failure| told(name, &failure))?
+        let targets = draft.settings()?.target;
+        let (mut answered, mut missed) = (Vec::new(), Vec::new());
+        for target in targets.iter() {
+            let dialed = match dial(draft, target).await? {
+                // What can't be trusted would never be used: that is for the admin to settle now.
+                Err(failure) if failure.stage == CERTIFICATE || targets.count() == 1 => {
+                    self.settle_trust(name, &failure, draft, &answered).await?;
+                    dial(draft, target).await?
+                }
+                dialed => dialed,
+            };
+            match dialed {
+                Ok(dialed) => {
+                    let reached = dialed.close().await;
+                    let which = if targets.count() == 1 { String::new() } else { format!(" {target}") };
+                    tell_reached(&target.host, &which, &reached);
+                    let is_one_of_many = targets.count() > 1;
+                    answered.push(Answered { target: target.clone(), reached, is_one_of_many });
+                }
+                Err(failure) => missed.push(failure),
             }
-        };
-        let reached = dialed.close().await;
-        let target = &draft.settings()?.target;
-        step(Word::Ok, format!("{} is {}, TCP connect {}", target.host, reached.address, millis(reached.tcp)));
-        let (version, suite) = (reached.version, reached.suite);
-        step(Word::Ok, format!("target speaks TLS {version} {suite}, handshake {}", millis(reached.tls)));
-        tell_certificate(&reached);
-        Ok(reached)
+        }
+        if answered.is_empty() {
+            return Err(Failure::all(missed).map_or_else(|| Failed::new("no target"), |failure| told(name, &failure)));
+        }
+        missed.iter().for_each(|failure| step(Word::Warn, format!("{failure}; passed over until it answers")));
+        Ok(answered.swap_remove(0))
     }
 
     /// Finds what the target needs, unless the admin has said how to speak to it.
@@ -176,22 +188,49 @@ impl Add {
             has_file: false,
             command: &command,
         };
-        let found = outbound::find(&settings, permission).await?;
+        let found = outbound::find(&settings, permission, |_| {}).await?;
         step(Word::Ok, outbound::summary(&found));
         outbound::write(&found, draft);
         Ok(())
     }
 
     /// An untrusted certificate is shown and pinned if an admin says so.
-    async fn settle_trust(&self, name: &Name, failure: &Failure, draft: &mut Draft) -> Result<(), Failed> {
-        let Some(facts) = failure.presented.as_deref().filter(|_| draft_trusts_nobody(draft)) else {
+    ///
+    /// `answered`: the targets that were reached before, whose certificates must stay trusted.
+    async fn settle_trust(
+        &self,
+        name: &Name,
+        failure: &Failure,
+        draft: &mut Draft,
+        answered: &[Answered],
+    ) -> Result<(), Failed> {
+        let settings = draft.settings()?;
+        let is_open = draft_trusts_nobody(draft) || (settings.target.count() > 1 && draft.has("pin"));
+        let Some(facts) = failure.presented.as_deref().filter(|_| is_open) else {
             return Err(told(name, failure));
         };
-        step(Word::Warn, format!("target certificate: {}", failure.cause));
+        let which = if settings.target.count() == 1 { "target" } else { &failure.side };
+        step(Word::Warn, format!("{which} certificate: {}", failure.cause));
+        // A pin is the whole judgement, of every target.
+        let mut pins = match settings.trust {
+            Trust::Pin(pins) => pins,
+            _ => Vec::new(),
+        };
+        let others = answered.iter().filter_map(|answered| answered.reached.certificate.as_ref());
+        for facts in others.chain([facts]) {
+            if !pins.contains(&facts.fingerprint) {
+                pins.push(facts.fingerprint);
+            }
+        }
         proof::print_facts(facts);
         if !talk::can_ask(self.no_input) {
-            let pinned = talk::typed_without(&["--ca", "--accept"]);
-            let mut hint = format!("compare it, then run one of\n  {pinned} --pin {}", facts.fingerprint);
+            let mut pinned = talk::typed_without(&["--ca", "--accept", "--pin"]);
+            pins.iter().for_each(|pin| pinned.push_str(&format!(" --pin {pin}")));
+            if draft.has("pin") {
+                let hint = format!("compare it, then: {pinned}");
+                return Err(Failed::with(code::UNDECIDED, told(name, failure).message()).hint(hint));
+            }
+            let mut hint = format!("compare it, then run one of\n  {pinned}");
             let typed = talk::typed_without(&[]);
             if !draft.has("ca") {
                 hint.push_str(&format!("\n  {typed} --ca FILE"));
@@ -211,7 +250,7 @@ impl Add {
         let answered = tokio::task::spawn_blocking(move || proof::ask_pin(&question, wanted)).await;
         answered.map_err(|error| Failed::new(format!("{name}: question: {error}")))??;
         ["ca", "accept"].iter().for_each(|key| draft.forget(key));
-        draft.set_list("pin", &[wanted.to_string()]);
+        draft.set_list("pin", &pins.iter().map(ToString::to_string).collect::<Vec<_>>());
         step(Word::Ok, "pinned");
         Ok(())
     }
@@ -239,9 +278,9 @@ impl Add {
         places: &Places,
         name: &Name,
         settings: &Settings,
-        reached: Option<&Reached>,
+        answered: Option<&Answered>,
     ) -> Result<(), Failed> {
-        let limit = PROOF + settings.deadlines.connect + settings.deadlines.handshake;
+        let limit = PROOF + settings.reaching();
         let seen = match proof::through(places, name, settings, limit).await {
             Ok(seen) => seen,
             Err(cause) => {
@@ -255,9 +294,11 @@ impl Add {
                 return Err(failed.hint("nothing was written, no service was left running"));
             }
         };
-        let out = reached.map_or("?", |reached| reached.version);
+        let out = answered.map_or("?", |answered| answered.reached.version);
+        let by = answered.filter(|answered| answered.is_one_of_many);
+        let by = by.map(|answered| format!(" to {}", answered.target)).unwrap_or_default();
         let page = proof::http_text(seen.http.as_ref());
-        step(Word::Ok, format!("proved: {} in, TLS {out} out, {page}", seen.version.replace("TLSv", "TLS ")));
+        step(Word::Ok, format!("proved: {} in, TLS {out} out{by}, {page}", seen.version.replace("TLSv", "TLS ")));
         Ok(())
     }
 }
@@ -334,8 +375,15 @@ pub(super) fn refuse_taken_port(places: &Places, name: &Name, listen: Listen) ->
     Ok(())
 }
 
-async fn dial(draft: &Draft) -> Result<Result<Dialed, Failure>, Failed> {
-    let settings = Arc::new(draft.settings()?);
+/// A target that was reached.
+struct Answered {
+    target: Target,
+    reached: Reached,
+    is_one_of_many: bool,
+}
+
+async fn dial(draft: &Draft, target: &Target) -> Result<Result<Dialed, Failure>, Failed> {
+    let settings = Arc::new(draft.settings()?.to(target));
     let dialer = Dialer::new(None, settings, Resolver::default()).map_err(forwarder::Error::from);
     Ok(dialer.map_err(|error| Failed::from(error).typed())?.dial().await)
 }
@@ -349,7 +397,15 @@ fn draft_trusts_nobody(draft: &Draft) -> bool {
     !draft.has("pin") && !draft.has("insecure")
 }
 
-fn tell_certificate(reached: &Reached) {
+/// What a target showed; `which` names it where there are several.
+fn tell_reached(host: &Host, which: &str, reached: &Reached) {
+    step(Word::Ok, format!("{host} is {}, TCP connect {}", reached.address, millis(reached.tcp)));
+    let (version, suite) = (reached.version, reached.suite);
+    step(Word::Ok, format!("target{which} speaks TLS {version} {suite}, handshake {}", millis(reached.tls)));
+    tell_certificate(which, reached);
+}
+
+fn tell_certificate(which: &str, reached: &Reached) {
     let Some(facts) = &reached.certificate else { return };
     let until = facts.not_after.date();
     let (word, who) = match &reached.voucher {
@@ -358,9 +414,9 @@ fn tell_certificate(reached: &Reached) {
         Voucher::Pin => (Word::Ok, "pinned".to_owned()),
         Voucher::Nobody => (Word::Warn, "not verified (--insecure)".to_owned()),
     };
-    step(word, format!("target certificate: {}, {who}, to {until}", facts.subject));
+    step(word, format!("target{which} certificate: {}, {who}, to {until}", facts.subject));
     if facts.days_left(time::OffsetDateTime::now_utc()) < 0 {
-        step(Word::Warn, format!("target certificate: expired on {until}; accepted as the settings say"));
+        step(Word::Warn, format!("target{which} certificate: expired on {until}; accepted as the settings say"));
     }
 }
 

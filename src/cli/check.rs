@@ -12,10 +12,10 @@ use super::add::millis;
 use super::failed::{Failed, code};
 use super::talk::{self, Word, say};
 use super::{Done, firewall, proof};
-use crate::bridge::dialer::Dialer;
+use crate::bridge::dialer::{Dialer, Reached};
 use crate::bridge::forwarder;
 use crate::bridge::resolver::Resolver;
-use crate::config::values::Host;
+use crate::config::values::{Host, Target};
 use crate::config::{Name, Places, Settings, store};
 use crate::tls::certificate::{self, Facts};
 use crate::tls::reference::{self, Anchor};
@@ -59,9 +59,10 @@ impl Check {
     pub(super) fn run(self, places: &Places) -> Done {
         let name: Name = self.name.parse().map_err(|error| Failed::with(code::USAGE, error))?;
         let settings = store::load(places, &name)?;
-        let mut walk = Walk { name: &name, places, settings: &settings, steps: Vec::new(), quiet: self.json };
+        let mut walk =
+            Walk { name: &name, places, settings: &settings, steps: Vec::new(), first: None, quiet: self.json };
         super::block_on(async {
-            walk.target().await?;
+            walk.targets().await?;
             walk.listener().await;
             walk.through().await;
             Ok(())
@@ -86,6 +87,8 @@ struct Walk<'a> {
     places: &'a Places,
     settings: &'a Settings,
     steps: Vec<Step>,
+    /// The preferred of the targets that answer.
+    first: Option<Target>,
     quiet: bool,
 }
 
@@ -104,34 +107,54 @@ impl Walk<'_> {
         self.steps.push(Step { id, result, text, hint });
     }
 
-    async fn target(&mut self) -> Result<(), Failed> {
-        self.head(&format!("Target {}", self.settings.target));
-        let settings = Arc::new(self.settings.clone());
-        let dialer = Dialer::new(Some(self.name.to_string()), settings, Resolver::default());
-        let dialer = dialer.map_err(|error| {
-            Failed::from(forwarder::Error::from(error)).read_from(&self.places.forwarder(self.name))
-        })?;
-        for warning in self.settings.warnings() {
-            self.note("target.settings", Word::Warn, warning, None);
+    /// Each target by itself. While one answers the path works, and another that fails is a warning.
+    async fn targets(&mut self) -> Result<(), Failed> {
+        let settings = self.settings;
+        let mut seen = Vec::new();
+        for target in settings.target.iter() {
+            let alone = Arc::new(settings.to(target));
+            let dialer = Dialer::new(Some(self.name.to_string()), alone, Resolver::default());
+            let dialer = dialer.map_err(|error| {
+                Failed::from(forwarder::Error::from(error)).read_from(&self.places.forwarder(self.name))
+            })?;
+            let reached = match dialer.dial().await {
+                Ok(dialed) => Ok(dialed.close().await),
+                Err(failure) => Err(failure),
+            };
+            seen.push((target, reached));
         }
-        let dialed = match dialer.dial().await {
-            Ok(dialed) => dialed,
-            Err(failure) => {
-                self.note("target.tls", Word::Fail, failure.to_string(), failure.hint());
-                return Ok(());
+        let works = seen.iter().any(|(_, reached)| reached.is_ok());
+        self.first = seen.iter().find(|(_, reached)| reached.is_ok()).map(|(target, _)| (*target).clone());
+        for (index, (target, reached)) in seen.into_iter().enumerate() {
+            self.head(&format!("Target {target}"));
+            if index == 0 {
+                for warning in settings.warnings() {
+                    self.note("target.settings", Word::Warn, warning, None);
+                }
             }
-        };
-        let reached = dialed.close().await;
-        let (address, version, suite) = (&reached.address, reached.version, reached.suite);
-        let (tcp, tls) = (millis(reached.tcp), millis(reached.tls));
-        self.note("target.tls", Word::Ok, format!("{address}, TCP {tcp}, TLS {version} {suite} in {tls}"), None);
-        if let Some(facts) = &reached.certificate {
-            self.target_certificate(facts, &reached.voucher);
+            match reached {
+                Ok(reached) => self.target_reached(target, &reached),
+                Err(failure) => {
+                    let word = if works { Word::Warn } else { Word::Fail };
+                    self.note("target.tls", word, failure.to_string(), failure.hint());
+                }
+            }
         }
         Ok(())
     }
 
-    fn target_certificate(&mut self, facts: &Facts, voucher: &Voucher) {
+    fn target_reached(&mut self, target: &Target, reached: &Reached) {
+        let (address, version, suite) = (&reached.address, reached.version, reached.suite);
+        let (tcp, tls) = (millis(reached.tcp), millis(reached.tls));
+        let which = if self.settings.target.count() == 1 { String::new() } else { format!("{target}: ") };
+        let text = format!("{which}{address}, TCP {tcp}, TLS {version} {suite} in {tls}");
+        self.note("target.tls", Word::Ok, text, None);
+        if let Some(facts) = &reached.certificate {
+            self.target_certificate(&which, facts, &reached.voucher);
+        }
+    }
+
+    fn target_certificate(&mut self, which: &str, facts: &Facts, voucher: &Voucher) {
         let who = match voucher {
             Voucher::System => "trusted by this system".to_owned(),
             Voucher::File(file) => format!("trusted by {}", file.display()),
@@ -140,7 +163,8 @@ impl Walk<'_> {
         };
         let left = facts.days_left(OffsetDateTime::now_utc());
         let word = if left < SOON || *voucher == Voucher::Nobody { Word::Warn } else { Word::Ok };
-        let text = format!("certificate {}: {who}; {}", facts.subject, facts.lifetime_text(OffsetDateTime::now_utc()));
+        let lifetime = facts.lifetime_text(OffsetDateTime::now_utc());
+        let text = format!("{which}certificate {}: {who}; {lifetime}", facts.subject);
         self.note("target.certificate", word, text, None);
     }
 
@@ -229,7 +253,7 @@ impl Walk<'_> {
         }
         if self.settings.client_ca.is_some() {
             let text = "clients must show a certificate (client_ca), and this command has none".to_owned();
-            let (address, host) = (self.settings.listen.from_here(), &self.settings.server_name);
+            let (address, host) = (self.settings.listen.from_here(), self.settings.verified_name());
             let hint = format!(
                 "curl --cert FILE --key FILE --cacert CA.PEM -H 'Host: {host}' https://{address}{}",
                 proof::PAGE
@@ -240,13 +264,15 @@ impl Walk<'_> {
             Ok(seen) => {
                 let time = seen.http.as_ref().map_or_else(String::new, |http| format!(" in {}", millis(http.time)));
                 let word = if seen.http.is_some() { Word::Ok } else { Word::Warn };
-                self.note("through.http", word, format!("{}{time}", proof::http_text(seen.http.as_ref())), None);
+                let by = self.first.as_ref().filter(|_| self.settings.target.count() > 1);
+                let by = by.map(|target| format!("; {target} is the first that answers")).unwrap_or_default();
+                self.note("through.http", word, format!("{}{time}{by}", proof::http_text(seen.http.as_ref())), None);
             }
             Err(cause) => self.note("through.http", Word::Fail, cause, None),
         }
     }
 
     fn limit(&self) -> Duration {
-        NEAR + self.settings.deadlines.connect + self.settings.deadlines.handshake
+        NEAR + self.settings.reaching()
     }
 }

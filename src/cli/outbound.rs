@@ -3,6 +3,7 @@
 use super::failed::{Failed, code};
 use super::talk::{self, Word, step};
 use crate::bridge::auto::{self, Found, Switches};
+use crate::bridge::failure::Failure;
 use crate::bridge::forwarder;
 use crate::bridge::resolver::Resolver;
 use crate::config::draft::because;
@@ -39,18 +40,44 @@ pub(super) struct Permission<'a> {
     pub command: &'a dyn Fn(&str) -> String,
 }
 
-/// Finds what the target needs.
+/// Finds what the targets need, together. One that fails is passed over if another answers; it is told
+/// of by `missed`.
 ///
 /// # Errors
-/// The target can't be reached or spoken to; something weak is needed that nobody has allowed.
-pub(super) async fn find(settings: &Settings, permission: Permission<'_>) -> Result<Found, Failed> {
-    let found = auto::search(settings, &Resolver::default()).await.map_err(|error| match error {
-        auto::Error::Settings(error) => Failed::from(forwarder::Error::from(error)).typed(),
-        auto::Error::Target(mut failure) => {
+/// No target can be reached or spoken to; something weak is needed that nobody has allowed.
+pub(super) async fn find(
+    settings: &Settings,
+    permission: Permission<'_>,
+    missed: impl Fn(&Failure),
+) -> Result<Found, Failed> {
+    let (mut found, mut failures): (Option<Found>, _) = (None, Vec::new());
+    for target in settings.target.iter() {
+        match auto::search(&settings.to(target), &Resolver::default()).await {
+            Ok(new) => {
+                found = Some(match found {
+                    None => new,
+                    Some(found) => Found {
+                        switches: found.switches.and(&new.switches),
+                        connections: found.connections + new.connections,
+                        is_least: found.is_least && new.is_least,
+                        ..found
+                    },
+                });
+            }
+            Err(auto::Error::Settings(error)) => return Err(Failed::from(forwarder::Error::from(error)).typed()),
+            Err(auto::Error::Target(failure)) => failures.push(*failure),
+        }
+    }
+    if found.is_some() {
+        failures.iter().for_each(missed);
+    }
+    let found = found.ok_or_else(|| match Failure::all(failures) {
+        Some(mut failure) => {
             failure.forwarder = permission.has_file.then(|| permission.name.to_owned());
             let hint = failure.hint_after_search();
             Failed::new(format!("{}: {failure}", permission.name)).maybe_hint(hint)
         }
+        None => Failed::new(format!("{}: no target was asked", permission.name)),
     })?;
     let missing: Vec<Weak> =
         found.switches.allow_weak.iter().copied().filter(|weak| !permission.allowed.contains(weak)).collect();

@@ -25,7 +25,7 @@ pub(super) async fn through(
 ) -> Result<Seen, String> {
     let address = settings.listen.from_here();
     let anchor = anchor(places, name)?;
-    let host = settings.server_name.to_string();
+    let host = settings.verified_name().to_string();
     let name = Host::Address(address.ip());
     reference::visit(address, &greeting(settings), &anchor, &name, Some((&host, PAGE)), limit).await
 }

@@ -54,7 +54,7 @@ struct Direct {
     #[arg(long, value_name = "[ADDR:]PORT", requires = "target", help_heading = "Without a file")]
     listen: Option<String>,
     /// Where the bytes go
-    #[arg(long, value_name = "HOST:PORT", requires = "listen", help_heading = "Without a file")]
+    #[arg(long, value_name = "HOST:PORT[,...]", requires = "listen", help_heading = "Without a file")]
     target: Option<String>,
     /// Serve this certificate (PEM) instead of one made for this run
     #[arg(long, value_name = "FILE", requires = "key", requires = "listen", help_heading = "Without a file")]
@@ -199,7 +199,9 @@ fn find_outbound(draft: &mut Draft) -> Result<(), Failed> {
         has_file: false,
         command: &command,
     };
-    let found = super::block_on(outbound::find(&settings, permission))?;
+    let found = super::block_on(outbound::find(&settings, permission, |failure| {
+        tracing::warn!(forwarder = "run", hint = failure.hint().as_deref(), "{failure}; not asked what it needs");
+    }))?;
     tracing::info!(forwarder = "run", "{}", outbound::summary(&found));
     outbound::write(&found, draft);
     Ok(())

@@ -102,7 +102,9 @@ impl Set {
             has_file: true,
             command: &command,
         };
-        let found = super::block_on(outbound::find(&settings, permission))?;
+        let found = super::block_on(outbound::find(&settings, permission, |failure| {
+            step(Word::Warn, format!("{failure}; not asked what it needs"));
+        }))?;
         step(Word::Ok, outbound::summary(&found));
         Ok(edited(text, path, outbound::entries(&found))?)
     }

@@ -11,10 +11,12 @@ use super::talk::{self, say};
 use super::undo::Undo;
 use super::{Done, add, proof, set};
 use crate::bridge::dialer::Dialer;
+use crate::bridge::failure::Failure;
 use crate::bridge::forwarder;
 use crate::bridge::resolver::Resolver;
 use crate::config::draft::edited;
 use crate::config::settings::Trust;
+use crate::config::values::Target;
 use crate::config::{Fingerprint, Name, Places, Settings, store};
 use crate::tls::certificate::Facts;
 
@@ -43,9 +45,26 @@ struct Document {
     ok: bool,
     name: String,
     pinned: Vec<String>,
+    /// What the first target shows that is not pinned, or else the first that answers.
     presented: String,
     presented_subject: String,
     presented_not_after: String,
+    targets: Vec<Row>,
+}
+
+/// What one target shows, or why it shows nothing.
+#[derive(Serialize)]
+struct Row {
+    target: String,
+    presented: Option<String>,
+    pinned: bool,
+    problem: Option<String>,
+}
+
+/// The certificate of a target that answers.
+struct Shown {
+    target: Target,
+    facts: Facts,
 }
 
 impl TrustCommand {
@@ -54,44 +73,70 @@ impl TrustCommand {
         let name: Name = self.name.parse().map_err(|error| Failed::with(code::USAGE, error))?;
         let settings = store::load(places, &name)?;
         let pinned = pins_of(&settings);
-        let shown = super::block_on(presented(&name, &settings))?;
+        let (shown, missed) = super::block_on(presented(&name, &settings))?;
+        let mut open: Vec<&Shown> = Vec::new();
+        for shown in shown.iter().filter(|shown| !pinned.contains(&shown.facts.fingerprint)) {
+            if open.iter().all(|known| known.facts.fingerprint != shown.facts.fingerprint) {
+                open.push(shown);
+            }
+        }
         if self.json {
-            super::print_json(&Document {
-                schema: 1,
-                ok: pinned.contains(&shown.fingerprint),
-                name: name.to_string(),
-                pinned: pinned.iter().map(Fingerprint::to_string).collect(),
-                presented: shown.fingerprint.to_string(),
-                presented_subject: shown.subject.clone(),
-                presented_not_after: super::rfc3339(shown.not_after),
-            });
+            let told = open.first().copied().or(shown.first());
+            super::print_json(&document(&name, &settings, &shown, &missed, told));
             return Ok(0);
         }
-        print_side_by_side(&settings, &pinned, &shown);
-        if pinned.contains(&shown.fingerprint) {
+        print_side_by_side(&settings, &pinned, &shown, &missed);
+        if open.is_empty() {
             say!("{name}: the target shows the pinned certificate; nothing to do");
             return Ok(0);
         }
-        self.decide(&name, shown.fingerprint)?;
-        pin(places, &name, shown.fingerprint, self.add)?;
+        let wanted = match self.pin {
+            Some(given) => open.iter().position(|shown| shown.facts.fingerprint == given).unwrap_or(0),
+            None => 0,
+        };
+        let mut chosen = Vec::new();
+        // Without a word of the admin each is asked about; with one it is about that certificate.
+        let asked = if self.pin.is_some() { vec![open.remove(wanted)] } else { std::mem::take(&mut open) };
+        for shown in asked {
+            self.decide(&name, &settings, shown)?;
+            chosen.push(shown.facts.fingerprint);
+        }
+        // The pin of a target that can't be asked, or that still shows it, is not this change's to drop.
+        let is_kept = |pin: &Fingerprint| {
+            let is_shown = shown.iter().any(|shown| shown.facts.fingerprint == *pin);
+            self.add || (settings.target.count() > 1 && (is_shown || !missed.is_empty()))
+        };
+        pin(places, &name, &chosen, is_kept)?;
         say!("{name}: pinned; the path: ewsbridge check {name}");
+        for other in open {
+            let (target, pin) = (&other.target, other.facts.fingerprint);
+            say!(
+                "{name}: target {target} shows another, which is not pinned: ewsbridge trust {name} --add --pin {pin}"
+            );
+        }
         Ok(0)
     }
 
-    fn decide(&self, name: &Name, wanted: Fingerprint) -> Result<(), Failed> {
+    fn decide(&self, name: &Name, settings: &Settings, shown: &Shown) -> Result<(), Failed> {
+        let wanted = shown.facts.fingerprint;
+        let who = who(settings, &shown.target);
         match self.pin {
             Some(given) if given == wanted => Ok(()),
             Some(given) => {
-                let text = format!("{name}: {given} is not what the target shows, {wanted}");
+                let text = format!("{name}: {given} is not what {who} shows, {wanted}");
                 Err(Failed::new(text).hint("nothing was changed; compare on the server itself"))
             }
             None if talk::can_ask(self.no_input) => {
                 eprintln!("Compare before you trust. In the Exchange Management Shell:");
                 eprintln!("  Get-ExchangeCertificate | Format-List Subject,NotAfter,Thumbprint");
-                proof::ask_pin(if self.add { "Pin it as well?" } else { "Pin it instead?" }, wanted)
+                let instead = if self.add { "Pin it as well?" } else { "Pin it instead?" };
+                match settings.target.count() {
+                    1 => proof::ask_pin(instead, wanted),
+                    _ => proof::ask_pin(&format!("Pin what {who} shows, {wanted}?"), wanted),
+                }
             }
             None => {
-                let failed = Failed::with(code::UNDECIDED, format!("{name}: the target's certificate is not pinned"));
+                let failed = Failed::with(code::UNDECIDED, format!("{name}: {who}'s certificate is not pinned"));
                 let add = if self.add { " --add" } else { "" };
                 Err(failed.hint(format!("compare it, then: ewsbridge trust {name}{add} --pin {wanted}")))
             }
@@ -99,19 +144,63 @@ impl TrustCommand {
     }
 }
 
-/// The certificate that the target shows, whatever is trusted: nothing is sent to it but a handshake.
-async fn presented(name: &Name, settings: &Settings) -> Result<Facts, Failed> {
-    let open = Settings { trust: Trust::Insecure, ..settings.clone() };
-    let dialer =
-        Dialer::new(Some(name.to_string()), Arc::new(open), Resolver::default()).map_err(forwarder::Error::from)?;
-    let dialed = dialer.dial().await;
-    let dialed = dialed.map_err(|failure| Failed::new(format!("{name}: {failure}")).maybe_hint(failure.hint()))?;
-    let leaf =
-        dialed.leg.certificate().ok_or_else(|| Failed::new(format!("{name}: the target shows no certificate")))?;
-    Facts::of(&leaf).map_err(Failed::new)
+/// A target in a sentence; by its address where there are several.
+fn who(settings: &Settings, target: &Target) -> String {
+    if settings.target.count() == 1 { "the target".to_owned() } else { format!("target {target}") }
 }
 
-fn print_side_by_side(settings: &Settings, pinned: &[Fingerprint], shown: &Facts) {
+fn document(name: &Name, settings: &Settings, shown: &[Shown], missed: &[Failure], told: Option<&Shown>) -> Document {
+    let pinned = pins_of(settings);
+    let rows = settings.target.iter().map(|target| {
+        let facts = shown.iter().find(|shown| shown.target == *target).map(|shown| &shown.facts);
+        let side = format!("target {target}");
+        Row {
+            target: target.to_string(),
+            presented: facts.map(|facts| facts.fingerprint.to_string()),
+            pinned: facts.is_some_and(|facts| pinned.contains(&facts.fingerprint)),
+            problem: missed.iter().find(|failure| failure.side == side).map(Failure::to_string),
+        }
+    });
+    let facts = told.map(|shown| &shown.facts);
+    Document {
+        schema: 1,
+        ok: shown.iter().all(|shown| pinned.contains(&shown.facts.fingerprint)),
+        name: name.to_string(),
+        pinned: pinned.iter().map(Fingerprint::to_string).collect(),
+        presented: facts.map(|facts| facts.fingerprint.to_string()).unwrap_or_default(),
+        presented_subject: facts.map(|facts| facts.subject.clone()).unwrap_or_default(),
+        presented_not_after: facts.map(|facts| super::rfc3339(facts.not_after)).unwrap_or_default(),
+        targets: rows.collect(),
+    }
+}
+
+/// The certificates that the targets show, whatever is trusted: nothing is sent to them but a handshake.
+///
+/// # Errors
+/// No target shows one.
+async fn presented(name: &Name, settings: &Settings) -> Result<(Vec<Shown>, Vec<Failure>), Failed> {
+    let (mut shown, mut missed) = (Vec::new(), Vec::new());
+    for target in settings.target.iter() {
+        let open = Settings { trust: Trust::Insecure, ..settings.to(target) };
+        let dialer =
+            Dialer::new(Some(name.to_string()), Arc::new(open), Resolver::default()).map_err(forwarder::Error::from)?;
+        match dialer.dial().await {
+            Ok(dialed) => {
+                let leaf = dialed.leg.certificate();
+                let leaf =
+                    leaf.ok_or_else(|| Failed::new(format!("{name}: {} shows no certificate", who(settings, target))))?;
+                shown.push(Shown { target: target.clone(), facts: Facts::of(&leaf).map_err(Failed::new)? });
+            }
+            Err(failure) => missed.push(failure),
+        }
+    }
+    match Failure::all(missed.clone()).filter(|_| shown.is_empty()) {
+        Some(failure) => Err(Failed::new(format!("{name}: {failure}")).maybe_hint(failure.hint())),
+        None => Ok((shown, missed)),
+    }
+}
+
+fn print_side_by_side(settings: &Settings, pinned: &[Fingerprint], shown: &[Shown], missed: &[Failure]) {
     say!("trusted so far");
     match &settings.trust {
         Trust::Pin(_) => pinned.iter().for_each(|pin| say!("  SHA-256     {pin}")),
@@ -119,8 +208,11 @@ fn print_side_by_side(settings: &Settings, pinned: &[Fingerprint], shown: &Facts
         Trust::Ca(file, _) => say!("  whatever {} vouches for", file.display()),
         Trust::Insecure => say!("  anything (insecure = true)"),
     }
-    say!("the target shows");
-    proof::facts_lines(shown).iter().for_each(|line| say!("  {line}"));
+    for shown in shown {
+        say!("{} shows", who(settings, &shown.target));
+        proof::facts_lines(&shown.facts).iter().for_each(|line| say!("  {line}"));
+    }
+    missed.iter().for_each(|failure| say!("{failure}"));
 }
 
 fn pins_of(settings: &Settings) -> Vec<Fingerprint> {
@@ -130,14 +222,20 @@ fn pins_of(settings: &Settings) -> Vec<Fingerprint> {
     }
 }
 
-/// Pins a certificate instead of, or beside, what is trusted by now.
-fn pin(places: &Places, name: &Name, wanted: Fingerprint, beside: bool) -> Result<(), Failed> {
+/// Pins certificates in place of what is trusted by now, but for the pins that are kept.
+fn pin(
+    places: &Places,
+    name: &Name,
+    chosen: &[Fingerprint],
+    is_kept: impl Fn(&Fingerprint) -> bool,
+) -> Result<(), Failed> {
     add::require_rights(places)?;
     let _lock = super::lock(places)?;
     // Read again: somebody may have changed it while the question stood.
     let old = store::read_text(places, name)?;
-    let mut pins = if beside { pins_of(&store::load(places, name)?) } else { Vec::new() };
-    pins.push(wanted);
+    let mut pins = pins_of(&store::load(places, name)?);
+    pins.retain(|pin| is_kept(pin) && !chosen.contains(pin));
+    pins.extend(chosen);
     let list = pins.iter().map(Fingerprint::to_string).collect::<Array>();
     let others = ["ca", "insecure", "accept"].map(|key| (key, None));
     let changes = others.into_iter().chain([("pin", Some(Value::Array(list)))]);

@@ -308,7 +308,7 @@ mod tests {
             // A cut between two lines leaves TOML; what is missing then must be required or mean stricter trust.
             if let Ok(settings) = cut {
                 assert!(matches!(settings.trust, Trust::System(_)), "{:?}", &whole[..end]);
-                assert_eq!(settings.target.port, 443, "{:?}", &whole[..end]);
+                assert_eq!(settings.target.first().port, 443, "{:?}", &whole[..end]);
             }
         }
     }

@@ -9,6 +9,7 @@ pub mod name;
 pub mod places;
 pub mod settings;
 pub mod store;
+pub mod targets;
 pub mod values;
 
 pub use draft::Draft;
@@ -16,3 +17,4 @@ pub use fingerprint::Fingerprint;
 pub use name::Name;
 pub use places::Places;
 pub use settings::Settings;
+pub use targets::Targets;

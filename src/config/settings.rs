@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::values::{
     self, BadValue, Fault, HalfClose, Host, Listen, Network, SendProxy, Sni, Target, TargetEof, Version, Weak,
 };
-use super::{Fingerprint, file::Reader};
+use super::{Fingerprint, Targets, file::Reader};
 
 /// The version of the file format that this program writes, and the newest that it reads.
 pub const FORMAT: i64 = 1;
@@ -33,8 +33,8 @@ const fn key(name: &'static str, default: &'static str, about: &'static str) -> 
 pub const KEYS: &[Key] = &[
     key("format", "", "version of this file's format"),
     key("listen", "", "PORT: all addresses, so that containers and other hosts reach it; or ADDRESS:PORT"),
-    key("target", "", "the legacy server, HOST:PORT; the name is looked up for each connection"),
-    key("server_name", "", "the name its certificate must carry, if not the target's own"),
+    key("target", "", "the legacy server, HOST:PORT, looked up for each connection; \"A:443,B:443\": B where A fails"),
+    key("server_name", "", "the name that each target's certificate must carry, if not the target's own"),
     key("sni", "\"auto\"", "server name sent to it: auto (the verified name; none for an IP), off, or a name"),
     key("min_tls", "\"1.0\"", "oldest TLS version spoken to the target"),
     key("max_tls", "\"1.2\"", "newest TLS version spoken to the target; a TLS 1.3 hello makes old servers fail"),
@@ -88,7 +88,7 @@ pub const KEYS: &[Key] = &[
     ),
     key("accept_rate", "0", "new connections a second; more of them wait as well; 0: any"),
     key("hello_timeout", "\"15s\"", "a client that has not sent its whole ClientHello by then is dropped"),
-    key("connect_timeout", "\"10s\"", "look-up and TCP connection to the target, all its addresses together"),
+    key("connect_timeout", "\"10s\"", "look-up and TCP connection to the target, all addresses and targets together"),
     key("handshake_timeout", "\"15s\"", "a peer that has not finished its TLS handshake by then is dropped"),
     key("half_close_timeout", "\"60s\"", "one side has ended and the other stays silent this long: cut"),
     key("linger_timeout", "\"10s\"", "both sides were told the end: time for them to take what is left and end too"),
@@ -170,9 +170,10 @@ pub struct Settings {
     /// Where clients connect.
     pub listen: Listen,
     /// Where their bytes go.
-    pub target: Target,
-    /// The name that the target's certificate must carry; the target's host unless set.
-    pub server_name: Host,
+    pub target: Targets,
+    /// The name that every target's certificate must carry; `None`: each its own host
+    /// ([`Settings::verified_name`]).
+    pub server_name: Option<Host>,
     /// The name in the ClientHello.
     pub sni: Sni,
     /// Oldest version spoken to the target.
@@ -228,7 +229,7 @@ impl Settings {
     /// Reads every key; what is wrong stays in the reader, which then yields no settings.
     pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let listen = reader.required("listen", |text| text.parse());
-        let target: Option<Target> = reader.required("target", |text| text.parse());
+        let target: Option<Targets> = reader.required("target", |text| text.parse());
         let server_name = reader.text("server_name", str::parse);
         let sni = reader.text("sni", str::parse).unwrap_or(Sni::Auto);
         let (min_tls, max_tls) = read_versions(reader);
@@ -258,11 +259,10 @@ impl Settings {
         let foreign = read_pair(reader, "cert", "key");
         let deadlines = read_deadlines(reader);
         let keepalive = read_keepalive(reader, deadlines.dead_peer);
-        let target = target?;
         Some(Self {
             listen: listen?,
-            server_name: server_name.unwrap_or_else(|| target.host.clone()),
-            target,
+            server_name,
+            target: target?,
             sni,
             min_tls,
             max_tls,
@@ -326,9 +326,26 @@ impl Settings {
         if self.extensions { self.max_tls } else { self.max_tls.min(Version::Tls1_1) }
     }
 
-    /// The name sent to the target in its ClientHello, if any.
+    /// The settings of a forwarder that has this target alone.
+    #[must_use]
+    pub fn to(&self, target: &Target) -> Self {
+        Self { target: target.clone().into(), ..self.clone() }
+    }
+
+    /// The name that the first target's certificate must carry.
+    pub fn verified_name(&self) -> &Host {
+        self.server_name.as_ref().unwrap_or(&self.target.first().host)
+    }
+
+    /// The longest that a connection to a target may take, all of them being tried.
+    pub fn reaching(&self) -> Duration {
+        let targets = u32::try_from(self.target.count()).unwrap_or(u32::MAX);
+        self.deadlines.connect + self.deadlines.handshake.saturating_mul(targets)
+    }
+
+    /// The name sent to the first target in its ClientHello, if any.
     pub fn sni_name(&self) -> Option<&str> {
-        match (&self.sni, &self.server_name) {
+        match (&self.sni, self.verified_name()) {
             _ if !self.extensions => None,
             (Sni::Off, _) | (Sni::Auto, Host::Address(_)) => None,
             (Sni::Name(name), _) | (Sni::Auto, Host::Name(name)) => Some(name),

@@ -190,7 +190,7 @@ async fn search(settings: &Settings, resolver: &Resolver, budget: &mut Budget<'_
 
 /// Who would trust the chain, and which setting would make a forwarder trust it.
 fn judged(chain: &[Vec<u8>], settings: &Settings) -> Trust {
-    let refusals = match faults::all(chain, &settings.server_name) {
+    let refusals = match faults::all(chain, settings.verified_name()) {
         _ if chain.is_empty() => return Trust { faults: Vec::new(), setting: Setting::Pin },
         Ok(refusals) => refusals,
         Err(error) => {

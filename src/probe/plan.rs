@@ -234,7 +234,7 @@ impl<'a> Scan<'a> {
     /// Two handshakes, the second with the session of the first; `None` if they did not come about.
     async fn resumes(&mut self, about: &'static str, tickets: bool) -> Option<bool> {
         let visitor = Visitor::new(&self.settings, self.address, tickets).ok()?;
-        let host = self.settings.server_name.to_string();
+        let host = self.settings.verified_name().to_string();
         let page = (!self.is_http_asked).then_some((host.as_str(), PAGE));
         self.is_http_asked = true;
         let first = self.visit(about, &visitor, None, page).await?;

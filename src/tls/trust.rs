@@ -124,7 +124,7 @@ impl Judge {
             Trust::Pin(pins) => Rule::Pins(pins.as_slice().into()),
             Trust::Insecure => Rule::Anything,
         };
-        Ok(Self { rule, name: settings.server_name.clone() })
+        Ok(Self { rule, name: settings.verified_name().clone() })
     }
 
     /// Who vouches for what this judge accepts.

@@ -158,6 +158,31 @@ struct Error {
     hint: Option<String>,
 }
 
+/// What was found of one target, or why nothing was.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Outcome {
+    Found(Box<Document>),
+    Failed(Failed),
+}
+
+/// The documents of several targets, in their order.
+#[derive(Serialize)]
+pub(super) struct All {
+    schema: u8,
+    ok: bool,
+    targets: Vec<Outcome>,
+}
+
+/// Several targets as one document; `ok`: something was found of one.
+pub(super) fn all(found: &[Result<Report, Failure>]) -> All {
+    let outcome = |found: &Result<Report, Failure>| match found {
+        Ok(report) => Outcome::Found(Box::new(document(report))),
+        Err(why) => Outcome::Failed(failure(why)),
+    };
+    All { schema: 1, ok: found.iter().any(Result::is_ok), targets: found.iter().map(outcome).collect() }
+}
+
 /// A failure as a document.
 pub(super) fn failure(failure: &Failure) -> Failed {
     let error =

@@ -10,14 +10,17 @@ use clap::Args;
 use super::Done;
 use super::failed::{Failed, code};
 use super::talk;
-use crate::config::values::{Sni, Target};
+use crate::bridge::failure::Failure;
+use crate::config::Targets;
+use crate::config::values::Sni;
+use crate::probe::report::Report;
 use crate::probe::{self, Options, Progress};
 
 /// Find out what a server speaks; changes nothing, needs no root.
 #[derive(Args)]
 #[command(after_help = "Example: ewsbridge probe ews.corp:443")]
 pub(super) struct Probe {
-    /// The server
+    /// The server; several, HOST:PORT,HOST:PORT, are asked one after the other
     #[arg(value_name = "HOST:PORT")]
     target: String,
     /// Server name to send: auto, off or a name
@@ -35,16 +38,22 @@ impl Probe {
     /// Scans and prints what was found.
     pub(super) fn run(self) -> Done {
         let usage = |what: &'static str| move |error| Failed::with(code::USAGE, format!("{what}: {error}"));
-        let target: Target = self.target.parse().map_err(usage("HOST:PORT"))?;
+        let targets: Targets = self.target.parse().map_err(usage("HOST:PORT"))?;
         let sni = self.sni.as_deref().map_or(Ok(Sni::Auto), str::parse).map_err(usage("--sni"))?;
         let options = Options { sni, full: self.full };
-        let found = super::block_on(async {
-            let mut line = Line::default();
-            let found = probe::run(&target, &options, &mut |progress| line.show(progress)).await;
-            line.clear();
+        let mut found = super::block_on(async {
+            let mut found = Vec::new();
+            for target in targets.iter() {
+                let mut line = Line::default();
+                found.push(probe::run(target, &options, &mut |progress| line.show(progress)).await);
+                line.clear();
+            }
             Ok(found)
         })?;
-        match found {
+        if found.len() > 1 {
+            return Ok(self.print_all(&found));
+        }
+        match found.remove(0) {
             Ok(report) if self.json => super::print_json(&json::document(&report)),
             Ok(report) => text::lines(&report).iter().for_each(|line| talk::say!("{line}")),
             Err(failure) if self.json => {
@@ -54,6 +63,27 @@ impl Probe {
             Err(failure) => return Err(Failed::new(&failure).maybe_hint(failure.hint())),
         }
         Ok(0)
+    }
+
+    /// Prints what was found of each of several targets; exit code 1 if nothing of any.
+    fn print_all(&self, found: &[Result<Report, Failure>]) -> u8 {
+        if self.json {
+            super::print_json(&json::all(found));
+        } else {
+            for (index, found) in found.iter().enumerate() {
+                if index > 0 {
+                    talk::say!("");
+                }
+                match found {
+                    Ok(report) => text::lines(report).iter().for_each(|line| talk::say!("{line}")),
+                    Err(failure) => {
+                        talk::say!("{failure}");
+                        failure.hint().iter().for_each(|hint| talk::say!("hint: {hint}"));
+                    }
+                }
+            }
+        }
+        if found.iter().any(Result::is_ok) { 0 } else { code::FAILED }
     }
 }
 
