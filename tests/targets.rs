@@ -140,6 +140,11 @@ async fn target_whose_certificate_is_refused_is_an_error_and_gets_no_byte_of_a_c
     let bridge = to(&[expired.address(), second.address()]).arg("--ca").arg(&ca).start();
     visit(&bridge, 0).await;
     bridge.wait_for_log(&["ERROR", &first, "certificate: ", "hint="]);
+    // The pin that is there is the second's, and no cure puts another in its place.
+    let bridge = to(&[expired.address(), second.address()]).pin(&certificate).start();
+    visit(&bridge, 0).await;
+    let line = bridge.wait_for_log(&["ERROR", &first, "certificate: is not the pinned one"]).line;
+    assert!(line.contains("compare it, then --pin sha256:") && !line.contains("in place of"), "{line}");
 }
 
 #[tokio::test]

@@ -11,11 +11,12 @@ use super::backoff::Standing;
 use super::failure::{Blame, Failure, Kind};
 use super::resolver::Resolver;
 use crate::config::Settings;
+use crate::config::settings::Trust;
 use crate::config::values::{SendProxy, duration_text};
 use crate::leg::proxy::{self, Ends};
 use crate::leg::{Ending, Leg};
 use crate::tls::certificate::Facts;
-use crate::tls::explain::{self, Explained};
+use crate::tls::explain::{self, Cure, Explained};
 use crate::tls::outbound::{self, Connector, Failed, Outbound};
 use crate::tls::trust::{Refusal, Voucher};
 
@@ -38,6 +39,8 @@ struct Line {
     /// Of a forwarder with this target alone.
     settings: Arc<Settings>,
     connector: Connector,
+    /// Whether there are other targets, which pins hold for as well.
+    is_one_of_many: bool,
 }
 
 /// An open connection to the target, and how long it took.
@@ -110,7 +113,8 @@ impl Dialer {
     /// # Errors
     /// Ciphers or authorities that can't be used.
     pub fn new(name: Option<String>, settings: Arc<Settings>, resolver: Resolver) -> Result<Self, outbound::Error> {
-        let lines = settings.target.iter().map(|target| Line::new(name.clone(), settings.to(target)));
+        let many = settings.target.count() > 1;
+        let lines = settings.target.iter().map(|target| Line::new(name.clone(), settings.to(target), many));
         let lines = lines.collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             standing: Standing::of(lines.len()),
@@ -215,9 +219,9 @@ fn whole(time: Duration) -> Duration {
 pub const CERTIFICATE: &str = "certificate";
 
 impl Line {
-    fn new(name: Option<String>, settings: Settings) -> Result<Self, outbound::Error> {
+    fn new(name: Option<String>, settings: Settings, is_one_of_many: bool) -> Result<Self, outbound::Error> {
         let settings = Arc::new(settings);
-        Ok(Self { name, connector: Connector::new(Arc::clone(&settings))?, settings })
+        Ok(Self { name, connector: Connector::new(Arc::clone(&settings))?, settings, is_one_of_many })
     }
 
     /// Opens TCP, within `limit`, and TLS; adds to `waited` what the look-up and TCP took.
@@ -284,7 +288,12 @@ impl Line {
 
     fn refused(&self, refusal: &Refusal) -> Failure {
         let presented = refusal.leaf.as_deref().and_then(|leaf| Facts::of(leaf).ok());
-        let explained = explain::certificate::explain(refusal, presented.as_ref(), &self.settings);
+        let mut explained = explain::certificate::explain(refusal, presented.as_ref(), &self.settings);
+        match (&mut explained.cure, &self.settings.trust) {
+            // The pin that is there may be another target's.
+            (Some(Cure::Trust { in_place_of, .. }), Trust::Pin(_)) if self.is_one_of_many => *in_place_of = None,
+            _ => {}
+        }
         Failure { presented: presented.map(Box::new), ..self.failure(CERTIFICATE, explained) }
     }
 
