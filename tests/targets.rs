@@ -120,6 +120,28 @@ async fn next_is_used_by_the_same_connection_whatever_the_first_does() {
 }
 
 #[tokio::test]
+async fn first_that_hangs_is_passed_over_although_no_client_waits_for_our_deadline() {
+    let certificate = Pki::new().server();
+    let (silent, second) = (TcpTarget::silent(), TlsTarget::echo(&certificate));
+    // Our deadline is 15 s, the clients' patience half a second and 7 s.
+    let bridge = to(&[silent.address(), second.address()]).pin(&certificate).start();
+    for patience in [500, 7000] {
+        let mut tcp = TcpStream::connect(bridge.address()).await.unwrap();
+        tcp.write_all(&client_hello()).await.unwrap();
+        eventually("the first to be tried", || silent.accepted() > 0);
+        tokio::time::sleep(Duration::from_millis(patience)).await;
+        drop(tcp);
+    }
+    let told = format!("target {}: no connection after ", silent.address());
+    bridge.wait_for_log(&["WARN", &told, "s, when the client left; tried again in 1s"]);
+    let began = Instant::now();
+    assert_eq!(visit(&bridge, 0).await.0, second.address());
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    // A client that left at once said nothing about the target.
+    assert_eq!((bridge.log().matches("when the client left").count(), silent.accepted()), (1, 2), "{}", bridge.log());
+}
+
+#[tokio::test]
 async fn target_whose_certificate_is_refused_is_an_error_and_gets_no_byte_of_a_client() {
     let pki = Pki::new();
     let certificate = pki.server();

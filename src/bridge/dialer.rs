@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
-use super::backoff::Standing;
+use super::backoff::{Standing, Turn};
 use super::failure::{Blame, Failure, Kind};
 use super::resolver::Resolver;
 use crate::config::Settings;
@@ -134,14 +134,15 @@ impl Dialer {
     /// Opens TCP and TLS to the first target that answers.
     ///
     /// Look-ups and TCP of all targets share `connect_timeout`: each gets an equal part of what is
-    /// left. A handshake has a whole `handshake_timeout`, since it is no more than one a connection
-    /// that hangs, until the target is passed over.
+    /// left. Each handshake has a whole `handshake_timeout`; whoever comes later passes over a target
+    /// that hung.
     ///
     /// # Errors
     /// [`Failure`] with stage, cause and cure; if several have failed, the first's, with every cause.
     ///
     /// # Cancel safety
-    /// Dropping the future closes what was opened.
+    /// Dropping the future closes what was opened. A target that has not answered for [`HANGS`] by
+    /// then is one that failed, or clients with less patience than ours would never reach the next.
     pub async fn dial(&self) -> Result<Dialed, Failure> {
         self.dial_for(None).await
     }
@@ -160,7 +161,10 @@ impl Dialer {
             let share = part(left, self.lines.len() - tried.len());
             let line = &self.lines[turn.index];
             let mut waited = Duration::ZERO;
-            match line.dial(&self.resolver, client, share, &mut waited).await {
+            let mut unanswered = Unanswered { dialer: self, turn, began: Instant::now(), is_over: false };
+            let outcome = line.dial(&self.resolver, client, share, &mut waited).await;
+            unanswered.is_over = true;
+            match outcome {
                 Ok(dialed) => {
                     let was_told = self.standing.answered(turn, Instant::now());
                     self.tell(line, was_told, &failures);
@@ -201,6 +205,34 @@ impl Dialer {
                 tracing::warn!(forwarder = %name, hint, "{failure}; {then}");
             }
         }
+    }
+}
+
+/// A try that is under way; dropped before it is over it was given up.
+struct Unanswered<'a> {
+    dialer: &'a Dialer,
+    turn: Turn,
+    began: Instant,
+    is_over: bool,
+}
+
+/// How long a target may go without an answer, for a client that leaves then to count against it. No
+/// more than the least patient clients have, and a slow server that is passed over for a second
+/// is no harm.
+const HANGS: Duration = Duration::from_secs(5);
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        let (dialer, now) = (self.dialer, Instant::now());
+        let waited = now.saturating_duration_since(self.began);
+        if self.is_over || dialer.lines.len() == 1 || waited < HANGS {
+            return;
+        }
+        let pause = duration_text(whole(dialer.standing.failed(self.turn, now)));
+        let Some(name) = dialer.log.as_ref().filter(|_| dialer.standing.is_news(self.turn.index, now)) else { return };
+        let target = dialer.lines[self.turn.index].settings.target.first();
+        let waited = waited.as_secs();
+        tracing::warn!(forwarder = %name, "target {target}: no connection after {waited}s, when the client left; tried again in {pause}");
     }
 }
 
