@@ -59,8 +59,9 @@
 //! * No complete ClientHello, no connection to the target. No target, no ServerHello: a client is
 //!   never "connected" to nothing. The one exception is a client that must show a certificate, which
 //!   TLS 1.3 lets it do only after our ServerHello; no certificate, no connection to the target.
-//! * Bytes pass unchanged and in order. Endings are passed on as they came: close_notify as
-//!   close_notify, FIN as FIN, a reset or a broken record as a reset.
+//! * Bytes pass unchanged and in order. Endings are passed on as they came, after every byte before
+//!   them: close_notify as close_notify, FIN as FIN, a reset or a broken record as a reset. What an
+//!   admin may have otherwise is in [`bridge::relay::Terms`].
 //! * Verification never falls back to no verification.
 //! * Everything that can fail at start fails before the service is ready; afterwards only
 //!   connections fail, one at a time.

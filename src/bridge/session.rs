@@ -12,8 +12,10 @@ use super::admission::{Admission, Refused, Visit};
 use super::failure::{Blame, Failure, Kind};
 use super::forwarder::Serving;
 use super::origin::Origin;
-use super::relay::{self, End, Outcome, Patience, Side};
-use crate::config::values::duration_text;
+use super::relay::{self, End, Outcome, Patience, Side, Terms};
+use crate::config::Settings;
+use crate::config::values::{HalfClose, TargetEof, duration_text};
+use crate::leg::Ending;
 use crate::leg::socket::Socket;
 use crate::tls::explain::{self, Explained};
 use crate::tls::inbound::{self, Alert, Answered, Inbound};
@@ -158,8 +160,7 @@ async fn finish(forwarder: &Serving, answered: Answered, client: SocketAddr) -> 
 }
 
 async fn relay(forwarder: &Serving, mut inbound: Inbound, mut target: Outbound, origin: Origin, began: Instant) {
-    let deadlines = &forwarder.settings.deadlines;
-    let patience = Patience { open: deadlines.idle, half_closed: deadlines.half_close, linger: deadlines.linger };
+    let terms = terms(&forwarder.settings);
     let parameters = Parameters {
         tls_in: inbound.version(),
         suite_in: inbound.suite(),
@@ -169,9 +170,28 @@ async fn relay(forwarder: &Serving, mut inbound: Inbound, mut target: Outbound, 
         resumed: target.resumed(),
     };
     let address = target.address();
-    let outcome = relay::run(&mut inbound, &mut target, patience).await;
+    let outcome = relay::run(&mut inbound, &mut target, terms).await;
     log_outcome(forwarder, origin, address, &parameters, &outcome, began.elapsed());
 }
+
+fn terms(settings: &Settings) -> Terms {
+    let deadlines = &settings.deadlines;
+    Terms {
+        patience: Patience { open: deadlines.idle, half_closed: deadlines.half_close, linger: deadlines.linger },
+        target_fin: match settings.target_eof {
+            TargetEof::Mirror => Ending::Fin,
+            TargetEof::Clean => Ending::CloseNotify,
+        },
+        hold: match settings.half_close {
+            HalfClose::Forward => None,
+            HalfClose::Hold => Some(FLOWING),
+        },
+    }
+}
+
+/// A client's end that is held leaves when the target has been silent for this long after an answer:
+/// longer than the pauses within one, even of a server under load.
+const FLOWING: Duration = Duration::from_secs(5);
 
 /// What the two handshakes agreed on.
 struct Parameters {

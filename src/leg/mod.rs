@@ -18,6 +18,8 @@ pub enum Ending {
     CloseNotify,
     /// TCP ended without a word from TLS: what came before may have been cut short.
     Fin,
+    /// The same inside a record: something was cut short for certain. Passed on it is a FIN.
+    Truncated,
     /// TCP was torn down, or TLS gave up.
     Reset,
 }
@@ -28,6 +30,7 @@ impl Ending {
         match self {
             Self::CloseNotify => "close_notify",
             Self::Fin => "fin",
+            Self::Truncated => "truncated",
             Self::Reset => "reset",
         }
     }
@@ -69,7 +72,7 @@ pub trait Leg {
 
     /// Ends our direction towards the peer in the given way; nothing may be written after that.
     ///
-    /// [`Ending::CloseNotify`] and [`Ending::Fin`] come after everything taken so far and leave the
+    /// [`Ending::CloseNotify`], [`Ending::Fin`] and [`Ending::Truncated`] come after everything taken so far and leave the
     /// peer's direction open. [`Ending::Reset`] never waits; where bytes are still queued for the
     /// peer it is a FIN without close_notify, for a reset would destroy them.
     ///
@@ -80,6 +83,9 @@ pub trait Leg {
     /// Whether TCP was torn down, seen without reading: while a peer's bytes can't be passed on nobody
     /// reads, and a reset behind them would go unheard.
     fn is_gone(&self) -> bool;
+
+    /// Whether the peer has ended its direction, seen without reading.
+    fn has_ended(&self) -> bool;
 
     /// Closes for good once the peer has what we sent: ends TCP's write side, then reads and drops
     /// what still comes until the peer ends too. Unread input at a `close` makes the kernel reset

@@ -138,6 +138,11 @@ impl Socket {
         state(&self.tcp).is_ok_and(|state| state == CLOSED)
     }
 
+    /// Whether the peer's FIN, or the end of the connection, has come, whatever may lie unread before it.
+    pub fn has_ended(&self) -> bool {
+        state(&self.tcp).is_ok_and(|state| ENDED.contains(&state))
+    }
+
     /// Resolves when the peer has ended or reset the connection; never while bytes or silence come.
     pub async fn ended(&self) {
         let mut byte = [0];
@@ -201,6 +206,10 @@ fn dissolve(tcp: &TcpStream) -> io::Result<()> {
 
 /// `TCP_CLOSE` of tcp_states.h: reset, or given up by the kernel.
 const CLOSED: u8 = 7;
+
+/// The states of tcp_states.h that follow a peer's FIN: `TCP_TIME_WAIT`, `TCP_CLOSE`, `TCP_CLOSE_WAIT`,
+/// `TCP_LAST_ACK`, `TCP_CLOSING`.
+const ENDED: [u8; 5] = [6, CLOSED, 8, 9, 11];
 
 /// The state of the connection (`TCP_INFO`, tcp(7)), whose first byte it is.
 fn state(tcp: &TcpStream) -> io::Result<u8> {

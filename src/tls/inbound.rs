@@ -331,7 +331,7 @@ impl Answered {
                 }
             }
             if !self.connection.is_handshaking() {
-                return Ok(Inbound { connection: self.connection, socket: self.socket, closing: false });
+                return Ok(Inbound { connection: self.connection, socket: self.socket, closing: false, failed: None });
             }
             match self.connection.read_tls(&mut self.socket) {
                 Ok(0) => return Err(Error::Io(io::ErrorKind::UnexpectedEof.into())),
@@ -393,6 +393,8 @@ pub struct Inbound {
     connection: ServerConnection,
     socket: Socket,
     closing: bool,
+    /// What was wrong with a record, until the bytes before it are given out.
+    failed: Option<rustls::Error>,
 }
 
 impl Inbound {
@@ -432,18 +434,19 @@ impl Inbound {
         self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
-    /// Reads what has come; `Ready(Ok(false))` at the end of TCP.
-    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+    /// Reads what has come, be it the end of TCP or a broken record, which rustls' reader and
+    /// `failed` then tell.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             match self.connection.read_tls(&mut self.socket) {
-                Ok(0) => return Poll::Ready(Ok(false)),
+                Ok(0) => return Poll::Ready(Ok(())),
                 Ok(_) => {
                     if let Err(error) = self.connection.process_new_packets() {
                         // The alert that says so leaves if it can.
                         let _ = self.connection.write_tls(&mut self.socket);
-                        return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+                        self.failed = Some(error);
                     }
-                    return Poll::Ready(Ok(true));
+                    return Poll::Ready(Ok(()));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     ready!(self.socket.tcp().poll_read_ready(cx))?;
@@ -479,13 +482,16 @@ impl Leg for Inbound {
                 Ok(count) => return Poll::Ready(Ok(Fill::Bytes(count))),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    // rustls does not tell whether it was inside a record.
                     return Poll::Ready(Ok(Fill::Ended(Ending::Fin)));
                 }
                 Err(error) => return Poll::Ready(Err(error)),
             }
-            // After the end of TCP rustls' reader says which end it was.
+            if let Some(error) = self.failed.clone() {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+            }
             match ready!(self.poll_receive(cx)) {
-                Ok(_) => {}
+                Ok(()) => {}
                 Err(error) if is_reset(&error) => return Poll::Ready(Ok(Fill::Ended(Ending::Reset))),
                 Err(error) => return Poll::Ready(Err(error)),
             }
@@ -521,6 +527,10 @@ impl Leg for Inbound {
 
     fn is_gone(&self) -> bool {
         self.socket.is_gone()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.socket.has_ended()
     }
 
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -261,6 +261,10 @@ impl Outbound {
         Poll::Pending
     }
 
+    fn note_fin(&mut self) -> Fill {
+        self.note(if is_inside_record(self.stream.ssl()) { Ending::Truncated } else { Ending::Fin })
+    }
+
     fn note(&mut self, how: Ending) -> Fill {
         self.ended = Some(how);
         Fill::Ended(how)
@@ -277,10 +281,10 @@ impl Outbound {
         Poll::Ready(match error.code() {
             ErrorCode::ZERO_RETURN => Ok(self.note(Ending::CloseNotify)),
             ErrorCode::SYSCALL if error.io_error().is_none_or(|cause| cause.kind() == io::ErrorKind::UnexpectedEof) => {
-                Ok(self.note(Ending::Fin))
+                Ok(self.note_fin())
             }
             ErrorCode::SYSCALL if error.io_error().is_some_and(is_reset) => Ok(self.note(Ending::Reset)),
-            ErrorCode::SSL if explain::is_unexpected_eof(&error) => Ok(self.note(Ending::Fin)),
+            ErrorCode::SSL if explain::is_unexpected_eof(&error) => Ok(self.note_fin()),
             _ => Err(as_io(error)),
         })
     }
@@ -355,6 +359,21 @@ fn is_renegotiating(ssl: &SslRef) -> bool {
     !ssl.is_init_finished() || unsafe { SSL_renegotiate_pending(ssl.as_ptr()) } != 0
 }
 
+/// Whether a part of a record has come, and nothing of it was given out.
+#[allow(unsafe_code)]
+fn is_inside_record(ssl: &SslRef) -> bool {
+    use foreign_types::ForeignTypeRef;
+    unsafe extern "C" {
+        fn SSL_has_pending(ssl: *const openssl_sys::SSL) -> std::ffi::c_int;
+        fn SSL_rstate_string(ssl: *const openssl_sys::SSL) -> *const std::ffi::c_char;
+    }
+    // SAFETY: the connection is alive, the calls only look at it, and the answer is a constant string.
+    unsafe {
+        // The header is complete, and the body is awaited (SSL_rstate_string(3)); or a part of the header is there.
+        std::ffi::CStr::from_ptr(SSL_rstate_string(ssl.as_ptr())) == c"RB" || SSL_has_pending(ssl.as_ptr()) != 0
+    }
+}
+
 /// How often one operation goes on before other tasks get their turn: a peer that drips records
 /// would otherwise keep a thread.
 const ATTEMPTS: usize = 64;
@@ -389,7 +408,7 @@ impl Leg for Outbound {
     fn poll_end(&mut self, cx: &mut Context<'_>, how: Ending) -> Poll<io::Result<()>> {
         match how {
             Ending::Reset => Poll::Ready(self.stream.get_mut().abort()),
-            Ending::Fin => Poll::Ready(self.stream.get_ref().finish()),
+            Ending::Fin | Ending::Truncated => Poll::Ready(self.stream.get_ref().finish()),
             // No FIN yet: IIS takes it for a client that has gone. It follows when the target has ended.
             Ending::CloseNotify => {
                 ready!(self.poll_settled(cx))?;
@@ -404,6 +423,10 @@ impl Leg for Outbound {
 
     fn is_gone(&self) -> bool {
         self.stream.get_ref().is_gone()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.stream.get_ref().has_ended()
     }
 
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {

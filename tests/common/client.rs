@@ -3,7 +3,7 @@
 use super::{Bridge, Child, TIMEOUT, within};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{AlertDescription, ClientConfig, ClientConnection, RootCertStore};
+use rustls::{AlertDescription, ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
 use socket2::SockRef;
 use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
@@ -33,7 +33,17 @@ pub enum Failure {
 
 /// Connects as an ordinary client does that was given this CA.
 pub async fn connect(address: SocketAddr, ca: &str, name: &str) -> Result<Client, Failure> {
-    let config = Arc::new(config(ca));
+    connect_by(address, ca, name, &rustls::version::TLS13).await
+}
+
+/// The same with a client of this TLS version.
+pub async fn connect_by(
+    address: SocketAddr,
+    ca: &str,
+    name: &str,
+    version: &'static SupportedProtocolVersion,
+) -> Result<Client, Failure> {
+    let config = Arc::new(config(ca, version));
     let name = ServerName::try_from(name.to_owned()).expect("a server name");
     let connected = within("connecting", async {
         let tcp = TcpStream::connect(address).await?;
@@ -49,7 +59,7 @@ pub async fn connect(address: SocketAddr, ca: &str, name: &str) -> Result<Client
 /// The first bytes a TLS 1.3 client sends: one record with a whole ClientHello.
 pub fn client_hello() -> Vec<u8> {
     let name = ServerName::try_from("localhost").expect("a server name");
-    let config = config_with(RootCertStore::empty());
+    let config = config_with(RootCertStore::empty(), &rustls::version::TLS13);
     let mut connection = ClientConnection::new(Arc::new(config), name).expect("client");
     let mut hello = Vec::new();
     while connection.wants_write() {
@@ -66,18 +76,18 @@ pub async fn stalled_hello(address: SocketAddr) -> TcpStream {
     tcp
 }
 
-fn config(ca: &str) -> ClientConfig {
+fn config(ca: &str, version: &'static SupportedProtocolVersion) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
         roots.add(certificate.expect("the CA is PEM")).expect("the CA is a certificate");
     }
-    config_with(roots)
+    config_with(roots, version)
 }
 
-fn config_with(roots: RootCertStore) -> ClientConfig {
+fn config_with(roots: RootCertStore, version: &'static SupportedProtocolVersion) -> ClientConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider);
-    let builder = builder.with_protocol_versions(&[&rustls::version::TLS13]).expect("TLS 1.3");
+    let builder = builder.with_protocol_versions(&[version]).expect("a version of the provider's");
     builder.with_root_certificates(roots).with_no_client_auth()
 }
 
@@ -142,6 +152,26 @@ impl Client {
     /// Ends its direction with close_notify and FIN.
     pub async fn shut_down(&mut self) {
         within("shutting down", self.0.shutdown()).await.expect("shut down");
+    }
+
+    /// Ends TCP's stream with no close_notify before it.
+    pub fn fin(&self) {
+        SockRef::from(self.0.get_ref().0).shutdown(std::net::Shutdown::Write).expect("shut down");
+    }
+
+    /// Sends bytes that TLS knows nothing of.
+    pub async fn send_raw(&mut self, bytes: &[u8]) {
+        within("sending", self.0.get_mut().0.write_all(bytes)).await.expect("send");
+    }
+
+    /// Waits until the bridge's machine has all that was sent.
+    pub fn delivered(&self) {
+        super::target::until_acknowledged(self.0.get_ref().0);
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.0.get_ref().0.local_addr().expect("connected").port()
     }
 
     /// Vanishes: the bridge gets a RST.

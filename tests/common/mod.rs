@@ -25,7 +25,7 @@ mod tuned;
 pub use bridge::{Bridge, Builder, Fields};
 pub use child::Child;
 pub use client::{
-    Client, Failure, client_hello, connect, curl, curl_with, python, python_strict, s_client, stalled_hello,
+    Client, Failure, client_hello, connect, connect_by, curl, curl_with, python, python_strict, s_client, stalled_hello,
 };
 pub use gate::{Act, End, Hello, gate};
 pub use http::{Response, read_response};

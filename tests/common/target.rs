@@ -174,13 +174,47 @@ impl Connection {
 
     /// Waits until the bridge's machine has all that was sent.
     pub fn delivered(&self) {
-        super::eventually("all bytes to be acknowledged", || {
-            let mut unsent: libc::c_int = 0;
-            // SAFETY: the descriptor is open, and the call writes one int.
-            #[allow(unsafe_code)]
-            let answer = unsafe { libc::ioctl(self.0.get_ref().as_raw_fd(), libc::TIOCOUTQ, &raw mut unsent) };
-            answer == 0 && unsent == 0
-        });
+        until_acknowledged(self.0.get_ref());
+    }
+
+    /// Sends bytes that TLS knows nothing of.
+    pub fn write_raw(&mut self, bytes: &[u8]) {
+        self.0.get_mut().write_all(bytes).expect("send");
+    }
+
+    /// Passes over whatever comes until TCP ends.
+    pub fn skip_raw(&mut self) {
+        let _ = io::copy(self.0.get_mut(), &mut io::sink());
+    }
+
+    /// Ends the TCP stream with no close_notify, and reads on.
+    pub fn half_fin(&self) {
+        self.0.get_ref().shutdown(std::net::Shutdown::Write).expect("shut down");
+    }
+
+    /// Whether TCP has ended, by FIN or reset, with nothing to read before.
+    pub fn is_at_end(&self) -> bool {
+        let tcp = self.0.get_ref();
+        tcp.set_nonblocking(true).expect("socket option");
+        let peeked = tcp.peek(&mut [0]);
+        tcp.set_nonblocking(false).expect("socket option");
+        match peeked {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() != ErrorKind::WouldBlock,
+        }
+    }
+
+    /// Whether the client's close_notify comes within this time.
+    pub fn hears_close_notify(&mut self, time: Duration) -> bool {
+        self.0.get_ref().set_read_timeout(Some(time)).expect("socket option");
+        let read = self.0.read(&mut [0]);
+        self.0.get_ref().set_read_timeout(Some(TIMEOUT)).expect("socket option");
+        match read {
+            Ok(0) => self.0.get_shutdown().contains(ShutdownState::RECEIVED),
+            Ok(_) => panic!("more bytes in place of the end"),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+            Err(error) => panic!("in place of the end: {error}"),
+        }
     }
 
     /// Cuts the TCP connection.
@@ -191,15 +225,22 @@ impl Connection {
 
     /// How the client's direction ended: reads on until then.
     pub fn end(&mut self) -> &'static str {
-        loop {
-            match self.0.read(&mut [0; 4096]) {
-                Ok(0) if self.0.get_shutdown().contains(ShutdownState::RECEIVED) => return "close_notify",
-                Ok(0) => return "fin",
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return "reset",
+        self.receive_all().1
+    }
+
+    /// All that the client sends, and how its direction ended: `close_notify`, `fin` or `reset`.
+    pub fn receive_all(&mut self) -> (Vec<u8>, &'static str) {
+        let (mut all, mut buffer) = (Vec::new(), [0; 16 << 10]);
+        let end = loop {
+            match self.0.read(&mut buffer) {
+                Ok(0) if self.0.get_shutdown().contains(ShutdownState::RECEIVED) => break "close_notify",
+                Ok(0) => break "fin",
+                Ok(count) => all.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => break "reset",
                 Err(error) => panic!("no end of the client's direction: {error}"),
             }
-        }
+        };
+        (all, end)
     }
 
     pub fn protocol(&self) -> &'static str {
@@ -241,6 +282,17 @@ fn context(version: SslVersion, certificate: &Certificate) -> SslContext {
     }
     builder.set_private_key(&certificate.key).expect("key");
     builder.build()
+}
+
+/// Waits until the peer's machine has all that was sent.
+pub(super) fn until_acknowledged(socket: &impl AsRawFd) {
+    super::eventually("all bytes to be acknowledged", || {
+        let mut unsent: libc::c_int = 0;
+        // SAFETY: the descriptor is open, and the call writes one int.
+        #[allow(unsafe_code)]
+        let answer = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut unsent) };
+        answer == 0 && unsent == 0
+    });
 }
 
 /// A listening port whose queue is full: new connections get no answer at all, as behind a firewall
