@@ -162,17 +162,18 @@ impl Relay {
                 self.drop_what_is_left(client, target);
                 return Poll::Ready(self.outcome());
             }
-            if !up_moved && !down_moved {
-                return self.wait(cx, client, target);
+            if up_moved || down_moved {
+                self.last_progress = Instant::now();
+                self.owed |= self.up.moved > asked;
             }
-            self.last_progress = Instant::now();
-            self.owed |= self.up.moved > asked;
             if self.down.taken() > answered {
                 (self.owed, self.answered) = (false, Some(self.last_progress));
             }
+            if !self.release() && !up_moved && !down_moved {
+                return self.wait(cx, client, target);
+            }
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        again(cx)
     }
 
     /// Takes note of what the directions have met. A side that is gone needs no more bytes.
@@ -193,9 +194,25 @@ impl Relay {
     }
 
     /// Both directions are over, or the client can't be answered any more: then the target, which
-    /// may hold one of Exchange's few streaming places for it, is let go at once.
+    /// may hold one of Exchange's few streaming places for it, is let go as soon as it has what the
+    /// client sent before a reset.
     fn is_over(&self) -> bool {
-        self.down.state == State::Broken || (self.up.is_over() && self.down.is_over())
+        let up_is_over = self.up.is_over();
+        match self.down.state {
+            State::Broken => up_is_over || self.up.state != State::Ending(Ending::Reset),
+            _ => up_is_over && self.down.is_over(),
+        }
+    }
+
+    /// Lets a client's end go whose time has come.
+    fn release(&mut self) -> bool {
+        let Some(at) = self.release_at() else { return false };
+        let now = Instant::now();
+        if at <= now {
+            self.up.release();
+            self.last_progress = now;
+        }
+        at <= now
     }
 
     /// Waits for the legs, with a limit to the silence and an eye on those that are not read.
@@ -222,11 +239,9 @@ impl Relay {
             } else if self.is_target_unheard() && target.is_gone() {
                 // Its own end is known already, and it takes no more.
                 self.up.state = State::Broken;
-                return self.again(cx);
+                return again(cx);
             } else if release.is_some_and(|release| release <= now) {
-                self.up.release();
-                self.last_progress = now;
-                return self.again(cx);
+                return again(cx);
             } else if let Some(limit) = limit.filter(|limit| self.last_progress + *limit <= now) {
                 (Side::Bridge, End::Silent(limit))
             } else {
@@ -240,11 +255,6 @@ impl Relay {
             self.drop_what_is_left(client, target);
             return Poll::Ready(self.outcome());
         }
-    }
-
-    fn again(&self, cx: &mut Context<'_>) -> Poll<Outcome> {
-        cx.waker().wake_by_ref();
-        Poll::Pending
     }
 
     /// How long silence may last as things are.
@@ -297,5 +307,13 @@ impl Relay {
     }
 }
 
+/// Lets others have their turn, and is polled again.
+fn again(cx: &mut Context<'_>) -> Poll<Outcome> {
+    cx.waker().wake_by_ref();
+    Poll::Pending
+}
+
+#[cfg(test)]
+mod interleavings;
 #[cfg(test)]
 mod tests;
