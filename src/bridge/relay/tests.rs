@@ -20,6 +20,8 @@ struct Scripted {
     gone: bool,
     /// Whether it drops its answer and ends at once when it is told the end (RFC 5246 §7.2.1).
     obeys: bool,
+    /// Takes nothing before.
+    takes_after: Option<Pin<Box<Sleep>>>,
     /// Whether its FIN can be seen without reading.
     has_ended: bool,
 }
@@ -88,14 +90,15 @@ impl Leg for Scripted {
         }
     }
 
-    fn poll_write(&mut self, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         assert!(!bytes.is_empty() && self.ended.is_none(), "nothing is written after the end, nor nothing at all");
         if self.takes == 0 {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        if self.gone {
+        if self.gone || self.takes_after.as_mut().is_some_and(|pause| pause.as_mut().poll(cx).is_pending()) {
             return Poll::Pending;
         }
+        self.takes_after = None;
         let count = bytes.len().min(self.takes);
         if self.holds { &mut self.held } else { &mut self.given }.extend_from_slice(&bytes[..count]);
         Poll::Ready(Ok(count))
@@ -136,10 +139,12 @@ use Ending::{CloseNotify, Fin, Reset};
 use Step::{Bytes, End as Ends, Fail, Pause, Silence, UntilEnded};
 
 const PATIENCE: Patience =
-    Patience { open: None, half_closed: Duration::from_millis(200), linger: Duration::from_millis(50) };
+    Patience { open: None, half_closed: Duration::from_millis(400), linger: Duration::from_millis(50) };
 
 /// Less than the patience, and enough to be told from nothing.
-const SHORT: Duration = Duration::from_millis(40);
+const SHORT: Duration = Duration::from_millis(60);
+/// More than any test takes.
+const PATIENT: Terms = Terms { patience: Patience { half_closed: Duration::from_secs(8), ..PATIENCE }, ..TERMS };
 const HOLDING: Terms = Terms { hold: Some(SHORT), ..TERMS };
 
 const TERMS: Terms = Terms { patience: PATIENCE, target_fin: Fin, hold: None };
@@ -258,10 +263,11 @@ async fn held_end_leaves_once_the_answer_has_come_and_no_more_follows() {
     let (_, lost, _) = relayed(client(), obeying()).await;
     assert_eq!((lost.given.as_slice(), lost.ended), (&b""[..], Some(CloseNotify)));
     let began = Instant::now();
-    let (outcome, whole, target) = relayed_by(HOLDING, client(), obeying()).await;
+    let terms = Terms { hold: Some(SHORT), ..PATIENT };
+    let (outcome, whole, target) = relayed_by(terms, client(), obeying()).await;
     assert_eq!((whole.given.as_slice(), whole.ended), (&b"an answer"[..], Some(CloseNotify)));
     assert_eq!((target.ended, outcome.by), (Some(CloseNotify), Side::Client));
-    assert!(began.elapsed() >= SHORT * 3, "{:?}", began.elapsed());
+    assert!(began.elapsed() >= SHORT * 3 && began.elapsed() < PATIENT.patience.half_closed, "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -305,17 +311,30 @@ async fn end_behind_bytes_that_nobody_takes_counts_as_one() {
 
 #[tokio::test]
 async fn reset_after_a_half_close_is_heard() {
-    let patient = Terms { patience: Patience { half_closed: Duration::from_secs(60), ..PATIENCE }, ..TERMS };
-    for terms in [patient, Terms { hold: Some(SHORT), ..patient }] {
+    let client_resets = |terms| async move {
         let client = Scripted { gone: true, ..Scripted::saying([bytes("?"), Ends(CloseNotify)]) };
         let (outcome, _, target) = relayed_by(terms, client, Scripted::saying([])).await;
         assert_eq!((outcome.by, target.ended.is_some()), (Side::Client, true));
         assert!(matches!(outcome.end, End::Peer(Reset)), "{outcome:?}");
-    }
-    let target = Scripted { gone: true, ..Scripted::saying([bytes("an answer"), Ends(CloseNotify)]) };
-    let (outcome, client, _) = relayed_by(patient, Scripted::saying([]), target).await;
+    };
+    let target_resets = async {
+        let target = Scripted { gone: true, ..Scripted::saying([bytes("an answer"), Ends(CloseNotify)]) };
+        let (outcome, client, _) = relayed_by(PATIENT, Scripted::saying([]), target).await;
+        assert_eq!((client.given.as_slice(), client.ended), (&b"an answer"[..], Some(CloseNotify)));
+        assert!(outcome.by == Side::Target && matches!(outcome.end, End::Peer(CloseNotify)), "{outcome:?}");
+    };
+    tokio::join!(client_resets(PATIENT), client_resets(Terms { hold: Some(SHORT), ..PATIENT }), target_resets);
+}
+
+#[tokio::test]
+async fn held_end_does_not_leave_while_the_client_takes_its_time() {
+    // It would end the answer, of which the rest still lies with the target.
+    let answer = [bytes("an "), bytes("answer"), UntilEnded];
+    let target = Scripted { obeys: true, ..Scripted::saying(answer) };
+    let pause = Box::pin(tokio::time::sleep(SHORT * 3));
+    let client = Scripted { takes_after: Some(pause), ..Scripted::saying([bytes("a request"), Ends(CloseNotify)]) };
+    let (_, client, _) = relayed_by(HOLDING, client, target).await;
     assert_eq!((client.given.as_slice(), client.ended), (&b"an answer"[..], Some(CloseNotify)));
-    assert!(outcome.by == Side::Target && matches!(outcome.end, End::Peer(CloseNotify)), "{outcome:?}");
 }
 
 #[tokio::test]
