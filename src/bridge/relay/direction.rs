@@ -1,6 +1,6 @@
 //! One of a connection's two directions: its buffer, and how far it is.
 
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::{BUFFER, End, TURNS};
 use crate::leg::{Ending, Fill, Leg};
@@ -15,7 +15,8 @@ pub(super) enum State {
     Ending(Ending),
     /// The sink has been told.
     Done,
-    /// The sink can't be written to any more; the source is left alone.
+    /// The sink can't be written to any more. What still comes is dropped: a source that sends all
+    /// before it reads would otherwise never come to read the answer.
     Broken,
 }
 
@@ -40,20 +41,39 @@ pub(super) struct Direction {
     unflushed: bool,
     /// How the source ended, until the relay has taken note.
     pub(super) news: Option<End>,
+    has_ended: bool,
+    /// How much may still be dropped.
+    drop_left: usize,
     custom: Custom,
 }
+
+/// What is read in vain from a source whose sink is lost, at most; from then on it waits. As much as
+/// a lingering close reads.
+const DROPPED: usize = 64 << 20;
 
 impl Direction {
     pub(super) fn new(custom: Custom) -> Self {
         let buffer = vec![0; BUFFER].into_boxed_slice();
-        Self { buffer, start: 0, end: 0, state: State::Open, moved: 0, unflushed: false, news: None, custom }
+        Self {
+            buffer,
+            start: 0,
+            end: 0,
+            state: State::Open,
+            moved: 0,
+            unflushed: false,
+            news: None,
+            has_ended: false,
+            drop_left: DROPPED,
+            custom,
+        }
     }
 
     /// Goes as far as it can without waiting; whether anything has changed.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, source: &mut impl Leg, sink: &mut impl Leg) -> bool {
         for turn in 0..TURNS {
             let step = match self.state {
-                State::Done | State::Broken => Poll::Pending,
+                State::Done => Poll::Pending,
+                State::Broken => self.drop_more(cx, source),
                 _ if self.start < self.end => self.write(cx, sink),
                 State::Open => self.fill(cx, source, sink),
                 State::Held(_) => self.flush(cx, sink),
@@ -67,22 +87,46 @@ impl Direction {
     }
 
     fn fill(&mut self, cx: &mut Context<'_>, source: &mut impl Leg, sink: &mut impl Leg) -> Poll<()> {
-        match source.poll_fill(cx, &mut self.buffer) {
-            Poll::Ready(Ok(Fill::Bytes(count))) => (self.start, self.end) = (0, count),
-            Poll::Ready(Ok(Fill::Ended(how))) => {
-                self.state = match how {
-                    Ending::Reset => State::Ending(how),
-                    _ if self.custom.holds => State::Held(how),
-                    Ending::Fin => State::Ending(self.custom.fin),
-                    Ending::CloseNotify | Ending::Truncated => State::Ending(how),
-                };
-                self.news = Some(End::Peer(how));
-            }
-            Poll::Ready(Err(error)) => {
-                self.state = State::Ending(Ending::Reset);
-                self.news = Some(End::Failed(error));
+        match self.read(cx, source) {
+            Poll::Ready(Some(count)) => (self.start, self.end) = (0, count),
+            Poll::Ready(None) => {
+                self.state = match self.news {
+                    Some(End::Peer(how @ (Ending::CloseNotify | Ending::Fin | Ending::Truncated))) => self.told(how),
+                    _ => State::Ending(Ending::Reset),
+                }
             }
             Poll::Pending => return self.flush(cx, sink),
+        }
+        Poll::Ready(())
+    }
+
+    /// What becomes of an end that is not a reset.
+    fn told(&self, how: Ending) -> State {
+        match how {
+            _ if self.custom.holds => State::Held(how),
+            Ending::Fin => State::Ending(self.custom.fin),
+            _ => State::Ending(how),
+        }
+    }
+
+    /// `None`: the source has ended, and `news` says how.
+    fn read(&mut self, cx: &mut Context<'_>, source: &mut impl Leg) -> Poll<Option<usize>> {
+        let end = match ready!(source.poll_fill(cx, &mut self.buffer)) {
+            Ok(Fill::Bytes(count)) => return Poll::Ready(Some(count)),
+            Ok(Fill::Ended(how)) => End::Peer(how),
+            Err(error) => End::Failed(error),
+        };
+        self.news = Some(end);
+        self.has_ended = true;
+        Poll::Ready(None)
+    }
+
+    fn drop_more(&mut self, cx: &mut Context<'_>, source: &mut impl Leg) -> Poll<()> {
+        if self.has_ended || self.drop_left == 0 {
+            return Poll::Pending;
+        }
+        if let Some(count) = ready!(self.read(cx, source)) {
+            self.drop_left = self.drop_left.saturating_sub(count);
         }
         Poll::Ready(())
     }

@@ -20,6 +20,8 @@ struct Scripted {
     gone: bool,
     /// Whether it drops its answer and ends at once when it is told the end (RFC 5246 §7.2.1).
     obeys: bool,
+    /// Takes nothing before it has said all.
+    reads_last: bool,
     /// Takes nothing before.
     takes_after: Option<Pin<Box<Sleep>>>,
     /// Whether its FIN can be seen without reading.
@@ -95,7 +97,10 @@ impl Leg for Scripted {
         if self.takes == 0 {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        if self.gone || self.takes_after.as_mut().is_some_and(|pause| pause.as_mut().poll(cx).is_pending()) {
+        if self.gone || (self.reads_last && !self.fills.is_empty()) {
+            return Poll::Pending;
+        }
+        if self.takes_after.as_mut().is_some_and(|pause| pause.as_mut().poll(cx).is_pending()) {
             return Poll::Pending;
         }
         self.takes_after = None;
@@ -215,6 +220,18 @@ async fn an_answer_outlives_a_target_that_takes_no_more() {
     let (outcome, client, target) = relayed(client, target).await;
     assert_eq!((client.given.as_slice(), client.ended), (&b"401"[..], Some(CloseNotify)));
     assert_eq!((outcome.up, target.given.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn an_answer_reaches_a_client_that_first_sends_all_it_has_though_nobody_takes_it() {
+    for last in [Ends(Reset), Ends(Fin), Fail] {
+        let target = Scripted::saying([bytes("413 "), bytes("Too Large"), last]).taking(0);
+        let says = [bytes("a long upload"), Pause, Bytes(vec![7; 200_000])];
+        let client = Scripted { reads_last: true, ..Scripted::saying(says) };
+        let (outcome, client, _) = relayed(client, target).await;
+        assert_eq!(client.given, b"413 Too Large");
+        assert_eq!((outcome.by, outcome.up), (Side::Target, 0));
+    }
 }
 
 #[tokio::test]
