@@ -38,6 +38,7 @@ const CLOSE_NOTIFY: u8 = b'c';
 const FIN: u8 = b'f';
 const RESET: u8 = b'r';
 const TRUNCATED: u8 = b't';
+const TRUNCATED_HEADER: u8 = b'h';
 const BROKEN: u8 = b'b';
 /// The target is to wait for the client's end.
 const LISTEN: u8 = b'l';
@@ -48,6 +49,7 @@ const OF_THE_TARGET: &[Row] = &[
     row(FIN, &["fin"], "fin"),
     row(RESET, LOST, "reset"),
     row(TRUNCATED, &["fin"], "truncated"),
+    row(TRUNCATED_HEADER, &["fin"], "truncated"),
     row(BROKEN, LOST, "decrypt"),
 ];
 
@@ -87,6 +89,7 @@ fn target(version: SslVersion, certificate: &Certificate) -> (TlsTarget, Receive
                 connection.reset();
             }
             TRUNCATED => connection.write_raw(&forged(version)[..8]),
+            TRUNCATED_HEADER => connection.write_raw(&forged(version)[..3]),
             _ => {
                 connection.write_raw(&forged(version));
                 // Until the bridge has ended: an alert that lies unread would make this a reset.
