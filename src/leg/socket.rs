@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -11,12 +12,13 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
+use super::health::Health;
 use crate::config::settings::Keepalive;
 
 /// A connected TCP socket, read and written without waiting.
 #[derive(Debug)]
 pub struct Socket {
-    tcp: TcpStream,
+    tcp: Arc<TcpStream>,
     /// Reads since the peer last had nothing to say, or a caller was sent to wait.
     reads: u32,
     /// How much a lingering close may still read and drop.
@@ -26,6 +28,8 @@ pub struct Socket {
     first_count: usize,
     /// What was read too early, and is read first.
     unread: VecDeque<u8>,
+    /// Our direction has ended.
+    finished: bool,
     /// The close will be a reset.
     aborted: bool,
     /// Until the send queue is looked at again.
@@ -56,12 +60,13 @@ impl Socket {
             .with_retries(keepalive.probes);
         SockRef::from(&tcp).set_tcp_keepalive(&probes)?;
         Ok(Self {
-            tcp,
+            tcp: Arc::new(tcp),
             reads: 0,
             linger_left: LINGER_BYTES,
             first: [0; FIRST],
             first_count: 0,
             unread: VecDeque::new(),
+            finished: false,
             aborted: false,
             pause: None,
         })
@@ -70,6 +75,11 @@ impl Socket {
     /// The connection itself.
     pub fn tcp(&self) -> &TcpStream {
         &self.tcp
+    }
+
+    /// An eye on the peer's answers.
+    pub fn health(&self) -> Health {
+        Health::of(Arc::clone(&self.tcp))
     }
 
     /// The first bytes that the peer has sent, at most [`FIRST`].
@@ -82,12 +92,16 @@ impl Socket {
         self.unread = bytes.into();
     }
 
-    /// Ends the write side; the read side stays open.
+    /// Ends the write side, once; the read side stays open.
     ///
     /// # Errors
     /// The connection is gone.
-    pub fn finish(&self) -> io::Result<()> {
-        SockRef::from(&self.tcp).shutdown(std::net::Shutdown::Write)
+    pub fn finish(&mut self) -> io::Result<()> {
+        if !self.finished {
+            SockRef::from(&self.tcp).shutdown(std::net::Shutdown::Write)?;
+            self.finished = true;
+        }
+        Ok(())
     }
 
     /// Tears the connection down at once: a reset where nothing is queued for the peer any more, else
@@ -161,7 +175,11 @@ impl Read for Socket {
         if reads >= READS {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let count = if self.unread.is_empty() { self.tcp.try_read(buffer)? } else { self.unread.read(buffer)? };
+        let count = if self.unread.is_empty() {
+            self.tcp.try_read(buffer).map_err(torn_down)?
+        } else {
+            self.unread.read(buffer)?
+        };
         self.reads = reads + 1;
         if self.first_count < self.first.len() {
             let more = count.min(self.first.len() - self.first_count);
@@ -172,13 +190,19 @@ impl Read for Socket {
     }
 }
 
+/// A connection that we gave up ourselves reads as one that never was (ENOTCONN), which OpenSSL's binding
+/// takes for one that is yet to be: it would be tried again without end.
+fn torn_down(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::NotConnected { io::ErrorKind::ConnectionReset.into() } else { error }
+}
+
 impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.tcp.try_write(bytes)
+        self.tcp.try_write(bytes).map_err(torn_down)
     }
 
     fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.tcp.try_write_vectored(pieces)
+        self.tcp.try_write_vectored(pieces).map_err(torn_down)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -194,7 +218,7 @@ const UNSPECIFIED: nix::libc::sa_family_t = 0;
 
 /// Ends a connection with a reset, as a close does after a linger of no time, but keeps the descriptor
 /// (connect(2), on dissolving an association).
-fn dissolve(tcp: &TcpStream) -> io::Result<()> {
+pub(super) fn dissolve(tcp: &TcpStream) -> io::Result<()> {
     use std::os::fd::AsRawFd;
     let nowhere = nix::libc::sockaddr { sa_family: UNSPECIFIED, sa_data: [0; 14] };
     let length = nix::libc::socklen_t::try_from(size_of_val(&nowhere)).map_err(io::Error::other)?;

@@ -22,6 +22,7 @@ use super::client_auth::{self, Authorities, Refused};
 use super::identity::Pair;
 use crate::config::Settings;
 use crate::config::values::Version;
+use crate::leg::health::Health;
 use crate::leg::proxy::{self, Header, Malformed};
 use crate::leg::socket::Socket;
 use crate::leg::{Ending, Fill, Leg};
@@ -432,6 +433,11 @@ impl Inbound {
     /// Whether the client resumed an earlier session.
     pub fn resumed(&self) -> bool {
         self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    /// An eye on the client's answers.
+    pub fn health(&self) -> Health {
+        self.socket.health()
     }
 
     /// Reads what has come, be it the end of TCP or a broken record, which rustls' reader and

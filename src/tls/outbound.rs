@@ -25,6 +25,7 @@ use super::{credential, offer};
 use crate::config::Settings;
 use crate::config::settings::{Keepalive, Trust};
 use crate::config::values::duration_text;
+use crate::leg::health::Health;
 use crate::leg::socket::Socket;
 use crate::leg::{Ending, Fill, Leg};
 
@@ -221,6 +222,11 @@ impl Outbound {
         self.stream.get_ref().tcp().peer_addr().ok()
     }
 
+    /// An eye on the target's answers.
+    pub fn health(&self) -> Health {
+        self.stream.get_ref().health()
+    }
+
     /// The certificate that the target showed.
     pub fn certificate(&self) -> Option<X509> {
         self.stream.ssl().peer_certificate()
@@ -408,7 +414,7 @@ impl Leg for Outbound {
     fn poll_end(&mut self, cx: &mut Context<'_>, how: Ending) -> Poll<io::Result<()>> {
         match how {
             Ending::Reset => Poll::Ready(self.stream.get_mut().abort()),
-            Ending::Fin | Ending::Truncated => Poll::Ready(self.stream.get_ref().finish()),
+            Ending::Fin | Ending::Truncated => Poll::Ready(self.stream.get_mut().finish()),
             // No FIN yet: IIS takes it for a client that has gone. It follows when the target has ended.
             Ending::CloseNotify => {
                 ready!(self.poll_settled(cx))?;
