@@ -17,6 +17,7 @@ pub mod relay;
 pub mod resolver;
 pub mod served;
 pub mod session;
+pub mod watch;
 
 pub use forwarder::Forwarder;
 pub use served::Served;

@@ -82,6 +82,8 @@ pub enum End {
     Failed(io::Error),
     /// Silence beyond the patience.
     Silent(Duration),
+    /// The peer has vanished: it has answered nothing for so long, not even TCP itself.
+    Unanswered(Duration),
 }
 
 /// Bytes in flight in either direction: one full TLS record.

@@ -13,6 +13,7 @@ use super::failure::{Blame, Failure, Kind};
 use super::forwarder::Serving;
 use super::origin::Origin;
 use super::relay::{self, End, Outcome, Patience, Side, Terms};
+use super::watch::Watch;
 use crate::config::Settings;
 use crate::config::values::{HalfClose, TargetEof, duration_text};
 use crate::leg::Ending;
@@ -170,7 +171,12 @@ async fn relay(forwarder: &Serving, mut inbound: Inbound, mut target: Outbound, 
         resumed: target.resumed(),
     };
     let address = target.address();
-    let outcome = relay::run(&mut inbound, &mut target, terms).await;
+    let mut watch = Watch::over(inbound.health(), target.health(), forwarder.settings.deadlines.dead_peer);
+    let outcome = tokio::select! {
+        outcome = relay::run(&mut inbound, &mut target, terms) => outcome,
+        never = watch.keep() => match never {},
+    };
+    let outcome = watch.correct(outcome);
     log_outcome(forwarder, origin, address, &parameters, &outcome, began.elapsed());
 }
 
@@ -215,12 +221,11 @@ fn log_outcome(
         End::Peer(how) => how.word().to_owned(),
         End::Failed(error) => format!("\"{}\"", crate::words::of(error)),
         End::Silent(limit) => format!("\"silent for {}\"", duration_text(*limit)),
+        End::Unanswered(time) => {
+            format!("\"no answer from the {} for {}\"", word(outcome.by), duration_text(*time))
+        }
     };
-    let by = match outcome.by {
-        Side::Client => "client",
-        Side::Target => "target",
-        Side::Bridge => "bridge",
-    };
+    let by = word(outcome.by);
     let target = target.map_or_else(|| forwarder.settings.target.to_string(), |address| address.to_string());
     tracing::info!(
         forwarder = %forwarder.name,
@@ -240,6 +245,14 @@ fn log_outcome(
         end = %end,
         "session closed"
     );
+}
+
+fn word(side: Side) -> &'static str {
+    match side {
+        Side::Client => "client",
+        Side::Target => "target",
+        Side::Bridge => "bridge",
+    }
 }
 
 fn client_failure(forwarder: &Serving, client: SocketAddr, stage: &'static str, why: Explained) -> Failure {

@@ -27,6 +27,8 @@ pub struct Builder {
     covered: Vec<(String, PathBuf)>,
     /// Its soft and hard limit of descriptors.
     descriptors: Option<(u32, u32)>,
+    /// The process in whose network it runs.
+    network: Option<u32>,
 }
 
 /// The `key=value` parts of a log line.
@@ -51,6 +53,7 @@ impl Bridge {
             environment: Vec::new(),
             covered: Vec::new(),
             descriptors: None,
+            network: None,
         }
     }
 
@@ -173,6 +176,12 @@ impl Builder {
         self
     }
 
+    /// Runs it in the network of this process. Needs root.
+    pub fn in_network_of(mut self, pid: u32) -> Self {
+        self.network = Some(pid);
+        self
+    }
+
     /// Trusts this certificate and no other.
     pub fn pin(self, certificate: &super::Certificate) -> Self {
         self.arg("--pin").arg(certificate.pin())
@@ -218,9 +227,15 @@ impl Builder {
     fn program(&self) -> Command {
         let binary = env!("CARGO_BIN_EXE_ewsbridge");
         if let Some((soft, hard)) = self.descriptors {
-            assert!(self.covered.is_empty(), "one of the two");
+            assert!(self.covered.is_empty() && self.network.is_none(), "one of the three");
             let mut command = Command::new("prlimit");
             command.arg(format!("--nofile={soft}:{hard}")).arg(binary);
+            return command;
+        }
+        if let Some(pid) = self.network {
+            assert!(self.covered.is_empty(), "either other files or another network");
+            let mut command = Command::new("nsenter");
+            command.arg(format!("--net=/proc/{pid}/ns/net")).arg(binary);
             return command;
         }
         if self.covered.is_empty() {

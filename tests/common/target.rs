@@ -22,7 +22,11 @@ pub struct TcpTarget {
 impl TcpTarget {
     /// Serves each connection in a thread of its own.
     pub fn serve(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::serve_on(loopback(), serve)
+    }
+
+    /// The same on a socket that listens already.
+    pub fn serve_on(listener: TcpListener, serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         let address = listener.local_addr().expect("bound");
         let (accepted, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let stop = Arc::new(AtomicBool::new(false));
@@ -74,8 +78,13 @@ impl TcpTarget {
 impl Drop for TcpTarget {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
-        let _ = TcpStream::connect(self.address);
+        // Behind a cut path nobody answers.
+        let _ = TcpStream::connect_timeout(&self.address, Duration::from_secs(1));
     }
+}
+
+fn loopback() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").expect("a free port")
 }
 
 impl Listening for TcpTarget {
@@ -97,13 +106,22 @@ impl TlsTarget {
         Self::serve_version(SslVersion::TLS1, certificate, serve)
     }
 
+    /// The same on a socket that listens already.
+    pub fn serve_on(
+        listener: TcpListener,
+        certificate: &Certificate,
+        serve: impl Fn(Connection) + Send + Sync + 'static,
+    ) -> Self {
+        Self::start(listener, |_| {}, SslVersion::TLS1, certificate, serve)
+    }
+
     /// The same with another version.
     pub fn serve_version(
         version: SslVersion,
         certificate: &Certificate,
         serve: impl Fn(Connection) + Send + Sync + 'static,
     ) -> Self {
-        Self::serve_behind(|_| {}, version, certificate, serve)
+        Self::start(loopback(), |_| {}, version, certificate, serve)
     }
 
     /// The same where something comes before TLS.
@@ -113,10 +131,20 @@ impl TlsTarget {
         certificate: &Certificate,
         serve: impl Fn(Connection) + Send + Sync + 'static,
     ) -> Self {
+        Self::start(loopback(), before, version, certificate, serve)
+    }
+
+    fn start(
+        listener: TcpListener,
+        before: impl Fn(&mut TcpStream) + Send + Sync + 'static,
+        version: SslVersion,
+        certificate: &Certificate,
+        serve: impl Fn(Connection) + Send + Sync + 'static,
+    ) -> Self {
         let context = context(version, certificate);
         let handshakes = Arc::new(AtomicUsize::new(0));
         let count = handshakes.clone();
-        let tcp = TcpTarget::serve(move |mut stream| {
+        let tcp = TcpTarget::serve_on(listener, move |mut stream| {
             before(&mut stream);
             let ssl = openssl::ssl::Ssl::new(&context).expect("connection");
             if let Ok(stream) = ssl.accept(stream) {
