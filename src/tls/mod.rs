@@ -12,6 +12,7 @@ pub mod inbound;
 pub mod library;
 pub mod offer;
 pub mod outbound;
+mod overtime;
 pub mod pfx;
 pub mod reference;
 mod refusal;

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use super::explain::{self, Explained, Seen};
 use super::inbound::is_reset;
 pub use super::offer::Error;
+use super::overtime::Overtime;
 use super::sessions::{Kept, Moment, Resuming, Sessions};
 use super::trust::{Judge, Refusal, Voucher};
 use super::{credential, offer};
@@ -87,7 +88,8 @@ impl Connector {
         let address = socket.tcp().peer_addr().ok();
         let resuming = address.and_then(|address| self.resume(&mut ssl, address));
         let stream = SslStream::new(ssl, socket).map_err(Failed::openssl)?;
-        let mut leg = Outbound { stream, ended: None, early: Early::default(), is_writing: false };
+        let overtime = Overtime::new(self.settings.deadlines.handshake);
+        let mut leg = Outbound { stream, ended: None, early: Early::default(), is_writing: false, overtime };
         let limit = self.settings.deadlines.handshake;
         let shaken = leg.shake(if resuming.is_some() { RESUMPTION.min(limit / 2) } else { limit }).await;
         if let Some(refusal) = verdict.get().cloned() {
@@ -194,6 +196,8 @@ pub struct Outbound {
     early: Early,
     /// A write has begun and is to be repeated.
     is_writing: bool,
+    /// The deadline of a new handshake.
+    overtime: Overtime,
 }
 
 impl Outbound {
@@ -267,6 +271,11 @@ impl Outbound {
         Poll::Pending
     }
 
+    fn too_late(&self) -> io::Error {
+        let limit = duration_text(self.overtime.limit());
+        io::Error::other(format!("renegotiation: not finished within {limit} (handshake_timeout)"))
+    }
+
     fn note_fin(&mut self) -> Fill {
         self.note(if is_inside_record(self.stream.ssl()) { Ending::Truncated } else { Ending::Fin })
     }
@@ -280,7 +289,16 @@ impl Outbound {
         if let Some(how) = self.ended {
             return Poll::Ready(Ok(Fill::Ended(how)));
         }
-        let error = match ready!(self.drive(cx, |stream| stream.ssl_read(buffer))) {
+        let read = self.drive(cx, |stream| stream.ssl_read(buffer));
+        if !is_renegotiating(self.stream.ssl()) {
+            self.overtime.clear();
+        } else if read.is_pending() {
+            ready!(self.overtime.poll(cx));
+            return Poll::Ready(Err(self.too_late()));
+        } else {
+            self.overtime.stop();
+        }
+        let error = match ready!(read) {
             Ok(count) => return Poll::Ready(Ok(Fill::Bytes(count))),
             Err(error) => error,
         };

@@ -3,6 +3,7 @@
 use super::{Certificate, Listening, Stream, TcpTarget, sha256};
 use openssl::ssl::{ErrorCode, Ssl, SslContext, SslMethod, SslRef, SslStream, SslVerifyMode, SslVersion};
 use openssl::x509::store::X509StoreBuilder;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::mpsc;
@@ -57,6 +58,24 @@ impl Renegotiator {
             let stream = Ssl::new(&context).expect("connection").accept(tcp).expect("the first handshake");
             let told = Serving::new(stream, plan).run();
             let _ = tell.send(told);
+        });
+        Self { tcp, told }
+    }
+
+    /// One that sends `before`, asks for a new handshake, and does no more than wait for the end of TCP.
+    pub fn stalling(certificate: &Certificate, version: SslVersion) -> Self {
+        let context = context(certificate, version);
+        let (tell, told) = mpsc::channel();
+        let plan = Plan { version, asks: false, down: 0, up: 0, every: 0 };
+        let tcp = TcpTarget::serve(move |tcp| {
+            let mut stream = Ssl::new(&context).expect("connection").accept(tcp).expect("the first handshake");
+            stream.write_all(b"before").expect("room for 6 bytes");
+            let mut serving = Serving::new(stream, plan);
+            serving.ask();
+            let tcp = serving.stream.get_mut();
+            tcp.set_nonblocking(false).expect("socket option");
+            while matches!(tcp.read(&mut [0; 4096]), Ok(1..)) {}
+            let _ = tell.send(Told { up: String::new(), handshakes: 0, certificate: false });
         });
         Self { tcp, told }
     }
