@@ -41,6 +41,7 @@
 //!   session, has to say when that fails: whose fault, at which stage, the cause, the cure.
 //! * [`bridge::relay`] moves bytes between two [`leg::Leg`]s. It knows no TLS either: a leg
 //!   speaks the relay's own terms (fill, write, flush, end as close_notify, FIN or reset).
+//! * [`bridge::watch`] looks at both legs meanwhile, and gives up a peer that has vanished without a word.
 //! * [`tls::inbound`] is the client's leg (rustls), [`tls::outbound`] the target's (OpenSSL with the
 //!   legacy switches). [`tls::trust`] judges the target's certificate, [`tls::identity`] is our own.
 //!   [`tls::client_auth`] judges a client's. [`tls::explain`] turns any failure on either side into its

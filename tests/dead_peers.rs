@@ -37,6 +37,11 @@ struct Path {
 impl Path {
     /// `serve` is the target's part. The calling thread is on the client's machine then.
     fn new(limit: &str, serve: impl Fn(Connection) + Send + Sync + 'static) -> Self {
+        Self::with(&[&format!("dead_peer_timeout={limit}")], serve)
+    }
+
+    /// The same with any settings.
+    fn with(settings: &[&str], serve: impl Fn(Connection) + Send + Sync + 'static) -> Self {
         let network = Network::new();
         let certificate = Pki::new().server();
         let target = TlsTarget::serve_on(network.listen(Machine::Target), &certificate, serve);
@@ -44,7 +49,7 @@ impl Path {
             .pin(&certificate)
             .listen(&format!("{}:0", Machine::Bridge.address()))
             .in_network_of(network.pid(Machine::Bridge))
-            .args(["--set", &format!("dead_peer_timeout={limit}")])
+            .args(settings.iter().flat_map(|setting| ["--set", setting]))
             .start();
         let visit = network.visit(Machine::Client);
         let sockets = sockets(&bridge);
@@ -137,6 +142,19 @@ async fn needs_root_idle_target_that_vanishes_frees_the_client_in_time() {
     path.network.cut(Machine::Target);
     assert_eq!(client.receive_all().await, (Vec::new(), "reset"));
     path.expect_freed_within(cut, "target");
+}
+
+#[tokio::test]
+async fn needs_root_keepalive_may_be_quicker_and_is_told_alike() {
+    let settings = ["keepalive_time=1s", "keepalive_interval=1s", "keepalive_probes=2"];
+    let path = Path::with(&settings, answering_once);
+    let mut client = path.bridge.client().await;
+    client.send(b"?").await;
+    assert_eq!(client.receive(1).await, b"!");
+    path.network.cut(Machine::Target);
+    assert_eq!(client.receive_all().await, (Vec::new(), "reset"));
+    let session = path.bridge.session();
+    assert_eq!((&session["ended_by"], &session["end"]), ("target", "no answer from the target for 3s"));
 }
 
 #[tokio::test]
