@@ -292,6 +292,6 @@ async fn both_legs_are_watched_by_keepalive() {
         let found = timers(column, port);
         assert_eq!(found.len(), 1, "{found:?}");
         let hundredths = u64::from_str_radix(&found[0][3..], 16).unwrap();
-        assert!((4000..=6000).contains(&hundredths), "60 s and not {hundredths} hundredths");
+        assert!((1500..=3100).contains(&hundredths), "30 s and not {hundredths} hundredths");
     }
 }
