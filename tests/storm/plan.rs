@@ -123,6 +123,12 @@ impl Plan {
             Kind::TargetReset => down.length += 64,
             _ => {}
         }
+        for flow in [&mut up, &mut down] {
+            // As well after a length was changed; and rests of a second in all.
+            flow.piece = flow.piece.max(usize::try_from(flow.length / 2000).expect("small"));
+            let pieces = flow.length / flow.piece as u64;
+            flow.rest = if flow.rest == 0 { 0 } else { flow.rest.max(pieces / 200 + 1) };
+        }
         let pause = match kind {
             Kind::Quiet => Duration::from_millis(1000 + next(&mut state) % 4000),
             Kind::HalfClose | Kind::HalfCloseFin => Duration::from_millis(next(&mut state) % 1500),
