@@ -238,6 +238,8 @@ impl Template {
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_single_cert(pair.chain, pair.key)?;
+        // Ours is the better order for TLS 1.2, and scanners mark a server down that has none.
+        config.ignore_client_order = true;
         config.ticketer = Arc::clone(&self.ticketer);
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         let without_alpn = Arc::new(config.clone());
