@@ -194,6 +194,35 @@ async fn a_failed_target_ends_a_connected_client_without_close_notify() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connected_client_beyond_max_connections_is_ended_without_close_notify_and_the_target_hears_nothing() {
+    let (pki, clients) = (Pki::new(), Pki::new());
+    let alice = clients.client("alice");
+    let certificate = pki.server();
+    for version in VERSIONS {
+        let target = TlsTarget::echo(&certificate);
+        let bridge = demanding(&target, &certificate, &clients).set("max_connections=1").start();
+        let program = program(version, &bridge.ca(), Some(&alice));
+        let mut first = connect(bridge.address(), &program).await.unwrap();
+        first.send(b"word").await;
+        assert_eq!(first.receive(4).await, b"word");
+        let mut second = connect(bridge.address(), &program).await.unwrap();
+        // Its request may be on its way by then.
+        let _ = second.write_all(b"GET / HTTP/1.0\r\n\r\n").await;
+        assert_eq!(second.receive_all().await, (Vec::new(), "fin"), "{version:?}");
+        let line = bridge.wait_for_log(&["WARN", "max_connections: 1 are open, and none ended within 2s"]);
+        assert!(line["client"].starts_with("127.0.0.1:"), "{}", line.line);
+        assert_eq!(&line["hint"], "if so many are right: --set max_connections=2");
+        assert_eq!((target.accepted(), bridge.sessions()), (1, 0));
+        // Who is inside doesn't notice, and its place is the next one's.
+        first.send(b"more").await;
+        assert_eq!(first.receive(4).await, b"more");
+        drop(first);
+        bridge.session();
+        assert!(visit(bridge.address(), &program).await.is_ok(), "{}", bridge.log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_resumed_session_is_that_of_the_same_client() {
     let (pki, clients) = (Pki::new(), Pki::new());
     let certificate = pki.server();

@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::{Bridge, Builder, Certificate, Listening, Pki, TlsTarget, client_hello, is_served, within};
+use common::{Bridge, Builder, Certificate, Failure, Listening, Pki, TlsTarget, client_hello, is_served, within};
+use rustls::AlertDescription;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -37,8 +38,12 @@ impl Names {
     }
 
     fn bridge(&self, port: u16, certificate: &Certificate) -> Builder {
+        self.any(port).pin(certificate)
+    }
+
+    /// With no opinion about the certificate yet.
+    fn any(&self, port: u16) -> Builder {
         Bridge::to_name(&format!("ews.test:{port}"))
-            .pin(certificate)
             .cover("/etc/hosts", &self.file("hosts"))
             .cover("/etc/nsswitch.conf", &self.file("nsswitch"))
     }
@@ -224,6 +229,37 @@ async fn needs_root_changed_address_is_followed_and_the_last_is_used_while_no_na
     let bridge = start();
     bridge.try_client().await.unwrap_err();
     bridge.wait_for_log(&["WARN", &format!("target ews.test:{port}: look-up: temporary failure in name resolution")]);
+}
+
+#[tokio::test]
+async fn needs_root_name_server_that_lies_leads_no_client_to_an_impostor() {
+    let (pki, other) = (Pki::new(), Pki::new());
+    let certificate = pki.server();
+    let target = TlsTarget::echo(&certificate);
+    let port = target.address().port();
+    // At another address, the same port: the name is right, its authority isn't.
+    let listener = TcpListener::bind(("127.0.0.2", port)).unwrap();
+    let heard = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&heard);
+    let impostor = TlsTarget::serve_on(listener, &other.server(), move |mut connection| {
+        count.fetch_add(connection.receive_all().0.len(), Ordering::SeqCst);
+    });
+    let names = Names::new();
+    for trust in [["--pin".to_owned(), certificate.pin()], ["--ca".to_owned(), pki.ca_file().display().to_string()]] {
+        names.hosts("127.0.0.1 ews.test\n");
+        let bridge = names.any(port).args(trust).args(["--server-name", "localhost"]).start();
+        // Two, so that there is a session to be resumed.
+        is_served(&bridge).await;
+        is_served(&bridge).await;
+        names.hosts("127.0.0.2 ews.test\n");
+        let before = impostor.accepted();
+        assert_eq!(bridge.try_client().await.unwrap_err(), Failure::Alert(AlertDescription::HandshakeFailure));
+        bridge.wait_for_log(&["WARN", &format!("target ews.test:{port}: certificate: ")]);
+        assert_eq!((impostor.accepted(), heard.load(Ordering::SeqCst)), (before + 1, 0));
+        // And the truth is believed again.
+        names.hosts("127.0.0.1 ews.test\n");
+        is_served(&bridge).await;
+    }
 }
 
 /// A listener that accepts no more: what comes then gets no answer.

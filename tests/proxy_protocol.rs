@@ -218,6 +218,43 @@ async fn nobody_else_can_say_who_the_client_is() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn allow_clients_judges_whom_the_header_names_and_not_the_balancer() {
+    let (certificate, target) = common::echo();
+    let bridge = expecting(&target, &certificate).set("allow_clients=203.0.113.4/30").start();
+    for (nth, header) in [V1.to_vec(), v2_tcp4()].into_iter().enumerate() {
+        let balancer = balancer(&bridge, &header, whole);
+        let mut client = connect(balancer.address(), &bridge.ca(), "localhost").await.unwrap();
+        exchange(&mut client).await;
+        client.shut_down().await;
+        assert_eq!(client_and_via(&bridge, nth), ("203.0.113.7:51812".to_owned(), true));
+    }
+    assert_eq!(target.accepted(), 2);
+
+    // The first address behind the network, in both versions; the balancer for itself; and one that a
+    // balancer with rights of its own speaks for.
+    let v2_outside = v2(0x21, 0x11, &[203, 0, 113, 8, 198, 51, 100, 2, 0xca, 0x64, 1, 187]);
+    let cases: [(&str, &[u8], &str); 5] = [
+        ("203.0.113.4/30", b"PROXY TCP4 203.0.113.8 198.51.100.2 51812 443\r\n", "203.0.113.8"),
+        ("203.0.113.4/30", &v2_outside, "203.0.113.8"),
+        ("203.0.113.4/30", b"PROXY UNKNOWN\r\n", "127.0.0.1"),
+        ("203.0.113.4/30", &v2(0x20, 0, &[]), "127.0.0.1"),
+        ("127.0.0.0/8", V1, "203.0.113.7"),
+    ];
+    for (allowed, header, named) in cases {
+        // Another bridge each: the line comes once a minute.
+        let bridge = expecting(&target, &certificate).set(&format!("allow_clients={allowed}")).start();
+        let balancer = balancer(&bridge, header, whole);
+        let refused = connect(balancer.address(), &bridge.ca(), "localhost").await.unwrap_err();
+        assert_eq!(refused, Failure::Alert(AlertDescription::AccessDenied), "{named} in {allowed}: {}", bridge.log());
+        let line = bridge.wait_for_log(&["WARN", "allow_clients: the address is in none of its networks"]);
+        assert!(line["client"].starts_with(&format!("{named}:")), "{}", line.line);
+        assert_eq!(line["hint"], format!("if it may come: add {named} to --set allow_clients="));
+        assert_eq!(bridge.sessions(), 0);
+    }
+    assert_eq!(target.accepted(), 2, "the target heard of a client that may not come");
+}
+
 /// A target that takes a header of so many bytes, or of one line, tells it, and then echoes.
 fn telling(certificate: &Certificate, length: Option<usize>) -> (TlsTarget, Receiver<Vec<u8>>) {
     let (tell, told) = channel();
