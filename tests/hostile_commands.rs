@@ -7,7 +7,7 @@ mod cli_support;
 mod common;
 mod foe;
 
-use cli_support::{Live, Outcome, Sandbox, free_port};
+use cli_support::{Certificate, Live, Outcome, Sandbox, free_port, tls_target};
 use foe::{Script, Step, endless, junk, message, record};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -45,6 +45,20 @@ fn scripts() -> Vec<(&'static str, Script)> {
         ("silence in place of ChangeCipherSpec", Script::then(3, 5, &[Step::Hold])),
         (STORM, Script::then(1, 7, &[storm])),
     ]
+}
+
+#[test]
+fn names_in_a_certificate_write_no_line_and_move_no_cursor() {
+    let sandbox = Sandbox::new();
+    let name = "eve\n  ok    verified\u{1b}[2J\u{202e}";
+    let certificate = Certificate::self_signed(sandbox.material.path(), name);
+    let target = tls_target(&certificate).to_string();
+    for words in commands(&target) {
+        let said = sandbox.run(&words).all();
+        assert!(said.contains("CN=eve"), "{words:?}: {said}");
+        assert!(!said.lines().any(|line| line.trim_start().starts_with("ok    verified")), "{words:?}: {said}");
+        assert!(!said.contains(|c: char| c.is_control() && c != '\n' || c == '\u{202e}'), "{words:?}: {said:?}");
+    }
 }
 
 #[test]

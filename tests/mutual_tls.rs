@@ -102,6 +102,26 @@ async fn a_client_with_a_certificate_is_served_and_named_in_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subject_writes_no_line_of_the_log() {
+    let (pki, clients, others) = (Pki::new(), Pki::new(), Pki::new());
+    let certificate = pki.server();
+    let target = TlsTarget::echo(&certificate);
+    let bridge = demanding(&target, &certificate, &clients).start();
+    let ca = bridge.ca();
+    let subject = "eve\nINFO  session closed client=forged \u{1b}[2J\u{202e}";
+    let [known, unknown] =
+        [&clients, &others].map(|authority| program(ProtocolVersion::TLSv1_3, &ca, Some(&authority.client(subject))));
+    let before = bridge.log().lines().count();
+    visit(bridge.address(), &known).await.unwrap();
+    visit(bridge.address(), &unknown).await.unwrap_err();
+    bridge.wait_for_log(&["WARN", "its certificate CN=eve"]);
+    assert!(bridge.session().line.contains("client_cert=\"CN=eve"));
+    let log = bridge.log();
+    assert_eq!(log.lines().count(), before + 2, "{log}");
+    assert!(!log.contains(|c: char| c.is_control() && c != '\n' || c == '\u{202e}'), "{log:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_shows_no_good_certificate_gets_an_alert_and_the_target_nothing() {
     let (pki, clients, others, again) = (Pki::new(), Pki::new(), Pki::named("Others' root"), Pki::new());
     let certificate = pki.server();

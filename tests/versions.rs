@@ -138,6 +138,20 @@ fn http_2_is_never_negotiated() {
 }
 
 #[test]
+fn early_data_is_never_offered() {
+    // It could be replayed by whoever is on the path (RFC 8446 §8).
+    let certificate = Pki::new().server();
+    let target = SServer::start(&certificate, &["-tls1", "-cipher", "ALL:@SECLEVEL=0", "-www"]);
+    let bridge = Bridge::to(&target).pin(&certificate).start();
+    let ca = bridge.ca_file();
+    let arguments = [&["-tls1_3"], &trusting(&ca)[..]].concat();
+    let (code, text) = s_client(bridge.address(), &arguments, GET);
+    assert_eq!(code, 0, "{text}\n{}", bridge.log());
+    let offered: Vec<&str> = text.lines().filter(|line| line.contains("Max Early Data:")).collect();
+    assert!(!offered.is_empty() && offered.iter().all(|line| line.trim() == "Max Early Data: 0"), "{text}");
+}
+
+#[test]
 fn clients_resume_their_sessions() {
     let pki = Pki::new();
     let certificate = pki.server();
