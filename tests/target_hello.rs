@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::mpsc;
 
@@ -55,21 +55,23 @@ const EXTENDED_MASTER_SECRET: u16 = 23;
 const SUPPORTED_VERSIONS: u16 = 43;
 const KEY_SHARE: u16 = 51;
 
+fn read_record(tcp: &mut TcpStream) -> Vec<u8> {
+    let mut record = vec![0; 5];
+    tcp.read_exact(&mut record).unwrap();
+    let mut body = vec![0; usize::from(u16::from_be_bytes([record[3], record[4]]))];
+    tcp.read_exact(&mut body).unwrap();
+    record.extend(body);
+    record
+}
+
 /// What the target hears first when a client comes to a bridge with these arguments.
 fn heard(host: &str, arguments: &[&str]) -> Hello {
     let (tell, told) = mpsc::channel();
-    let target = TcpTarget::serve(move |mut tcp: TcpStream| {
-        let mut record = vec![0; 5];
-        tcp.read_exact(&mut record).unwrap();
-        let mut body = vec![0; usize::from(u16::from_be_bytes([record[3], record[4]]))];
-        tcp.read_exact(&mut body).unwrap();
-        record.extend(body);
-        let _ = tell.send(record);
-    });
+    let target = TcpTarget::serve(move |mut tcp: TcpStream| _ = tell.send(read_record(&mut tcp)));
     let port = target.address().port();
     let bridge = Bridge::to_name(&format!("{host}:{port}")).arg("--insecure").args(arguments).start();
     let mut client = TcpStream::connect(bridge.address()).unwrap();
-    std::io::Write::write_all(&mut client, &client_hello()).unwrap();
+    client.write_all(&client_hello()).unwrap();
     Hello::parse(&told.recv_timeout(TIMEOUT).unwrap())
 }
 
@@ -106,4 +108,32 @@ fn long_name_pads_the_hello_past_the_lengths_that_hang() {
 fn hello_says_the_version_that_is_asked_for() {
     assert_eq!(heard("127.0.0.1", &["--max-tls", "1.1"]).version, [3, 2]);
     assert_eq!(heard("127.0.0.1", &["--max-tls", "1.0"]).version, [3, 1]);
+}
+
+#[test]
+fn no_answer_makes_the_bridge_ask_again_or_for_less() {
+    // Whoever is on the path can say so in the server's name: handshake_failure, protocol_version,
+    // internal_error, or an end.
+    let answers: [&[u8]; 4] = [&[21, 3, 1, 0, 2, 2, 40], &[21, 3, 1, 0, 2, 2, 70], &[21, 3, 1, 0, 2, 2, 80], &[]];
+    for answer in answers {
+        let (tell, told) = mpsc::channel();
+        let target = TcpTarget::serve(move |mut tcp: TcpStream| {
+            tell.send(read_record(&mut tcp)).unwrap();
+            tcp.write_all(answer).unwrap();
+        });
+        let pki = common::Pki::new();
+        let bridge = Bridge::to(&target).pin(&pki.server()).start();
+        let mut first = None;
+        for nth in 1..=4 {
+            let mut client = TcpStream::connect(bridge.address()).unwrap();
+            client.write_all(&client_hello()).unwrap();
+            let mut said = Vec::new();
+            client.read_to_end(&mut said).unwrap();
+            assert_eq!((said[0], target.accepted()), (21, nth), "{answer:?}: {said:?}");
+            let mut hello = told.recv_timeout(TIMEOUT).unwrap();
+            // Its random number.
+            hello.drain(11..43);
+            assert_eq!(first.get_or_insert_with(|| hello.clone()), &hello, "{answer:?}");
+        }
+    }
 }
