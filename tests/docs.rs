@@ -1,9 +1,11 @@
-//! README tells the defaults that the code has, all of them and no others.
+//! README tells the defaults that the code has, all of them and no others; what documents point to
+//! exists.
 
 #![allow(clippy::unwrap_used)]
 
 use ewsbridge::config::settings::KEYS;
 use ewsbridge::tls::offer::{CIPHERS, GROUPS};
+use std::path::{Path, PathBuf};
 
 const README: &str = include_str!("../README.md");
 
@@ -31,13 +33,61 @@ fn the_ciphers_offered_to_the_target_are_those_of_the_code() {
     assert!(README.contains(&format!("groups `{GROUPS}`")));
 }
 
+/// A file of this repository.
+fn here(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
 #[test]
 fn every_file_that_readme_points_to_exists() {
     let mut links = 0;
     for link in README.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/").to_owned() + link;
-        assert!(std::path::Path::new(&path).exists(), "README.md points to {link}");
+        assert!(here(link).exists(), "README.md points to {link}");
         links += 1;
     }
     assert!(links > 5, "README.md has lost its links");
+}
+
+/// What is wrong with the files and functions that a text names as `tests/FILE` or
+/// `tests/FILE: FUNCTION`; and how many functions it names.
+fn wrong_pointers(text: &str) -> (Vec<String>, usize) {
+    let (mut wrong, mut functions) = (Vec::new(), 0);
+    let quoted = text.split('`').skip(1).step_by(2);
+    for pointer in quoted.filter(|quoted| quoted.starts_with("tests/") || quoted.starts_with("src/")) {
+        // Else a command, perhaps with its arguments.
+        let (file, function) = pointer.split_once(": ").unwrap_or((pointer.split(' ').next().unwrap(), ""));
+        functions += usize::from(!function.is_empty());
+        let is_right = match std::fs::read_to_string(here(file)) {
+            Ok(code) => function.is_empty() || code.contains(&format!("fn {function}(")),
+            Err(_) => function.is_empty() && here(file).is_dir(),
+        };
+        if !is_right {
+            wrong.push(pointer.to_owned());
+        }
+    }
+    (wrong, functions)
+}
+
+#[test]
+fn every_test_that_a_document_names_exists() {
+    let mut named = 0;
+    let documents = std::fs::read_dir(here("docs")).unwrap().map(|entry| entry.unwrap().path());
+    for path in documents.chain(["README.md", "SECURITY.md"].map(here)) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (wrong, functions) = wrong_pointers(&text);
+        assert_eq!(wrong, [""; 0], "{} names what does not exist", path.display());
+        named += functions;
+        for link in text.split("](../").skip(1).map(|rest| rest.split([')', '#']).next().unwrap()) {
+            assert!(here(link).exists(), "{} points to ../{link}", path.display());
+        }
+    }
+    assert!(named > 100, "docs/threat-model.md has lost its tests: {named}");
+}
+
+#[test]
+fn a_pointer_to_nothing_is_found() {
+    let text = "`tests/docs.rs: a_pointer_to_nothing_is_found`, `tests/docs.rs`, `tests/common`, `tests/nowhere.rs`, \
+                `tests/docs.rs: a_pointer`, `tests/nowhere.rs: wrong_pointers`, `wrong_pointers`";
+    let wrong = ["tests/nowhere.rs", "tests/docs.rs: a_pointer", "tests/nowhere.rs: wrong_pointers"];
+    assert_eq!(wrong_pointers(text), (wrong.map(str::to_owned).to_vec(), 3));
 }
