@@ -344,6 +344,8 @@ fn target_that_demands_a_client_certificate_is_reached_with_pem_or_pfx_of_its_ow
         let words = ["add", name, &port, &target.address(), "--pin", &certificate.pin()];
         sandbox.run(words.into_iter().chain(flags)).succeeded().says("proved: TLS 1.3 in, TLS 1.0 out");
         let copy = sandbox.var().join("credential").join(name);
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(copy.join("key.pem")).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o640);
         assert!(sandbox.text(name).contains(&format!("auth_cert = \"{}\"", copy.join("cert.pem").display())));
         let before = sandbox.tree();
         sandbox.run(["set", name, "auth_cert=", "auth_key="]).succeeded();
