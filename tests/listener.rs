@@ -5,10 +5,13 @@
 mod common;
 
 use common::{
-    Bridge, Failure, Pki, TIMEOUT, client_hello, connect, echo, eventually, is_served, stalled_hello, within,
+    Bridge, Failure, Pki, Stream, TIMEOUT, TlsTarget, client_hello, connect, echo, eventually, is_served,
+    stalled_hello, within,
 };
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -228,6 +231,43 @@ async fn open_connection_may_finish_after_sigterm_and_new_ones_are_refused() {
     client.shut_down().await;
     drop(client);
     bridge.expect_clean_end();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_under_way_to_many_at_sigterm_all_arrive_whole() {
+    const CLIENTS: usize = 20;
+    const HALF: usize = 1 << 20;
+    let certificate = Pki::new().server();
+    let is_stopping = Arc::new(AtomicBool::new(false));
+    let release = Arc::clone(&is_stopping);
+    let target = TlsTarget::serve(&certificate, move |mut connection| {
+        let mut seed = [0];
+        connection.read_exact(&mut seed).unwrap();
+        let answer = Stream::bytes(seed[0], 2 * HALF);
+        connection.write_all(&answer[..HALF]).unwrap();
+        eventually("the stop", || release.load(Ordering::SeqCst));
+        connection.write_all(&answer[HALF..]).unwrap();
+        connection.close_notify();
+    });
+    let mut bridge = Bridge::to(&target).pin(&certificate).start();
+    let mut clients = Vec::new();
+    for seed in 0..u8::try_from(CLIENTS).unwrap() {
+        let mut client = bridge.client().await;
+        client.send(&[seed]).await;
+        clients.push((seed, client.receive(HALF).await, client));
+    }
+    bridge.terminate();
+    bridge.wait_for_log(&["stopping"]);
+    is_stopping.store(true, Ordering::SeqCst);
+    for (seed, mut answer, mut client) in clients {
+        let (rest, end) = client.receive_all().await;
+        answer.extend(rest);
+        assert!(answer == Stream::bytes(seed, 2 * HALF), "{seed}: {} bytes", answer.len());
+        assert_eq!(end, "close_notify", "{seed}");
+    }
+    bridge.expect_clean_end();
+    assert_eq!(bridge.sessions(), CLIENTS);
+    assert!(!bridge.log().contains("WARN"), "{}", bridge.log());
 }
 
 #[tokio::test]
