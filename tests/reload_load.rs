@@ -8,12 +8,13 @@
 mod cli_support;
 mod storm;
 
+use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use cli_support::{Certificate, Sandbox};
+use cli_support::{Certificate, Sandbox, TIMEOUT};
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
 use openssl::x509::X509;
 use storm::bridge::Bridge;
@@ -30,18 +31,44 @@ fn reloads() -> usize {
     std::env::var("EWSBRIDGE_RELOADS").map_or(60, |count| count.parse().expect("EWSBRIDGE_RELOADS is a number"))
 }
 
-/// What a new connection meets: the forwarder's certificate, or none if it is not served.
-async fn presented(bridge: SocketAddr) -> Option<X509> {
-    let connected = spawn_blocking(move || {
-        let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
-        // It is compared with the very file; whether clients trust it the others have to find.
-        connector.set_verify(SslVerifyMode::NONE);
-        let tcp = std::net::TcpStream::connect(bridge).unwrap();
-        let connector = connector.build().configure().unwrap().verify_hostname(false).use_server_name_indication(false);
-        let stream = connector.connect("127.0.0.1", tcp).ok()?;
-        stream.ssl().peer_certificate()
-    });
-    connected.await.unwrap()
+/// A new connection: the forwarder's certificate, and the target that it was led to.
+struct Met {
+    leaf: X509,
+    target: String,
+}
+
+/// What a new connection meets, or nothing if it is not served.
+async fn meet(bridge: &Bridge) -> Option<Met> {
+    let (address, logged) = (bridge.address, block_in_place(|| bridge.log().len()));
+    let (leaf, port) = spawn_blocking(move || connect(address)).await.unwrap()?;
+    let client = format!(" client=127.0.0.1:{port} target=");
+    let began = Instant::now();
+    loop {
+        let log = block_in_place(|| bridge.log());
+        if let Some((_, rest)) = log[logged..].split_once(&client) {
+            let target = rest.split(' ').next().unwrap().to_owned();
+            return Some(Met { leaf, target });
+        }
+        assert!(began.elapsed() < TIMEOUT, "a session without a line in the log:\n{log}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Shakes hands and ends in due form; the certificate shown, and the port of this end.
+fn connect(bridge: SocketAddr) -> Option<(X509, u16)> {
+    let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
+    // It is compared with the very file; whether clients trust it the others have to find.
+    connector.set_verify(SslVerifyMode::NONE);
+    let tcp = std::net::TcpStream::connect(bridge).unwrap();
+    tcp.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let port = tcp.local_addr().unwrap().port();
+    let connector = connector.build().configure().unwrap().verify_hostname(false).use_server_name_indication(false);
+    let mut stream = connector.connect("127.0.0.1", tcp).ok()?;
+    let leaf = stream.ssl().peer_certificate();
+    let _ = stream.shutdown();
+    // A close with something unread would be a reset, which may overtake the handshake's last message.
+    let _ = stream.read_to_end(&mut Vec::new());
+    Some((leaf?, port))
 }
 
 /// A connection that stays: says a word and gets it back, now and then, until it is told to stop.
@@ -65,7 +92,10 @@ async fn reloads_under_load_drop_nobody_and_new_connections_use_what_they_change
     let targets = [Target::start(&certificates[0], &ledger).await, Target::start(&certificates[1], &ledger).await];
     let stranger = Certificate::self_signed(sandbox.material.path(), "OTHER");
     let pins = [&certificates[0], &certificates[1], &stranger].map(Certificate::pin);
-    let bridge = Bridge::start(sandbox, targets[0].address, &[format!("pin={}", pins[0])]);
+    let both = format!("pin={},{}", pins[0], pins[1]);
+    let bridge = Bridge::start(sandbox, targets[0].address, std::slice::from_ref(&both));
+    let order = |first: usize| format!("target={},{}", targets[first].address, targets[1 - first].address);
+    bridge.set(&order(0));
     let clients = Arc::new(Clients::new(bridge.address, &bridge.ca, &ledger));
 
     let stop = Arc::new(AtomicBool::new(false));
@@ -82,37 +112,33 @@ async fn reloads_under_load_drop_nobody_and_new_connections_use_what_they_change
     (0..STAYING).for_each(|number| _ = stays.spawn(staying(Arc::clone(&clients), number, Arc::clone(&stop))));
 
     let began = Instant::now();
-    let (mut at, mut changed) = (0, [0; 3]);
+    // The two targets change places, and who is trusted of them leads a new connection to one or the other.
+    let (mut first, mut changed) = (0, [0; 3]);
     for number in 0..reloads() {
-        let other = 1 - at;
-        match number % 4 {
+        let (what, expected) = match number % 4 {
             0 => {
-                changed[0] += 1;
                 block_in_place(|| (bridge.renew(), bridge.reload()));
-                let leaf = X509::from_pem(&bridge.leaf()).unwrap();
-                let served = presented(bridge.address).await.expect("served");
-                assert!(served.to_der().unwrap() == leaf.to_der().unwrap(), "reload {number}: the old certificate");
+                (0, first)
             }
             1 => {
-                changed[1] += 1;
-                block_in_place(|| (bridge.set(&format!("pin={},{}", pins[at], pins[other])), bridge.reload()));
-                presented(bridge.address).await.expect("served");
+                block_in_place(|| (bridge.set(&format!("pin={}", pins[1 - first])), bridge.reload()));
+                (1, 1 - first)
             }
             2 => {
-                // Nobody is served from there unless the trust of the reload before is in force.
-                changed[2] += 1;
-                at = other;
-                block_in_place(|| (bridge.set(&format!("target={}", targets[at].address)), bridge.reload()));
-                let before = targets[at].accepted.load(Ordering::SeqCst);
-                presented(bridge.address).await.unwrap_or_else(|| panic!("not served:\n{}", bridge.log()));
-                assert!(targets[at].accepted.load(Ordering::SeqCst) > before, "reload {number}: not the new target");
+                block_in_place(|| (bridge.set(&both), bridge.reload()));
+                (1, first)
             }
             _ => {
-                changed[1] += 1;
-                block_in_place(|| (bridge.set(&format!("pin={}", pins[at])), bridge.reload()));
-                presented(bridge.address).await.expect("served");
+                first = 1 - first;
+                block_in_place(|| (bridge.set(&order(first)), bridge.reload()));
+                (2, first)
             }
-        }
+        };
+        changed[what] += 1;
+        let met = meet(&bridge).await.unwrap_or_else(|| panic!("reload {number}: not served:\n{}", bridge.log()));
+        let leaf = X509::from_pem(&bridge.leaf()).unwrap();
+        assert!(met.leaf.to_der().unwrap() == leaf.to_der().unwrap(), "reload {number}: the old certificate");
+        assert_eq!(met.target, targets[expected].address.to_string(), "reload {number}: the old target or trust");
         if number % 100 == 99 {
             println!("{} reloads, {} connections, {:?}", number + 1, ledger.known(), bridge.vitals());
         }
@@ -128,7 +154,7 @@ async fn reloads_under_load_drop_nobody_and_new_connections_use_what_they_change
     }
     // Trust that was taken away is gone for whoever comes now.
     block_in_place(|| (bridge.set(&format!("pin={}", pins[2])), bridge.reload()));
-    assert!(presented(bridge.address).await.is_none(), "a target that is trusted no more is reached");
+    assert!(meet(&bridge).await.is_none(), "a target that is trusted no more is reached");
     println!("{}", ledger.table());
     println!(
         "{} reloads in {:.0} s: {} with a new certificate, {} with other trust, {} with another target; {words} words on {STAYING} connections that stayed",

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use foreign_types::ForeignTypeRef;
@@ -23,8 +22,6 @@ use crate::cli_support::{Certificate, TIMEOUT, free_port};
 /// A target with a fixed address.
 pub struct Target {
     pub address: SocketAddr,
-    /// Connections that it has accepted.
-    pub accepted: Arc<AtomicUsize>,
     contexts: [SslContext; 3],
     ledger: Arc<Ledger>,
     life: CancellationToken,
@@ -42,14 +39,8 @@ impl Target {
         // Below the ports of outgoing connections, which could take it while it is down.
         let listener = listen(SocketAddr::from(([127, 0, 0, 1], free_port()))).await;
         let address = listener.local_addr().expect("bound");
-        let mut target = Self {
-            address,
-            accepted: Arc::default(),
-            contexts,
-            ledger: Arc::clone(ledger),
-            life: CancellationToken::new(),
-            lives: 0,
-        };
+        let mut target =
+            Self { address, contexts, ledger: Arc::clone(ledger), life: CancellationToken::new(), lives: 0 };
         target.serve(listener);
         target
     }
@@ -68,7 +59,7 @@ impl Target {
 
     fn serve(&mut self, listener: TcpListener) {
         let context = self.contexts[self.lives % 3].clone();
-        let (life, ledger, accepted) = (self.life.clone(), Arc::clone(&self.ledger), Arc::clone(&self.accepted));
+        let (life, ledger) = (self.life.clone(), Arc::clone(&self.ledger));
         tokio::spawn(async move {
             loop {
                 let tcp = tokio::select! {
@@ -76,7 +67,6 @@ impl Target {
                     accepted = listener.accept() => accepted,
                 };
                 let Ok((tcp, _)) = tcp else { continue };
-                accepted.fetch_add(1, Ordering::SeqCst);
                 let ssl = Ssl::new(&context).expect("a connection");
                 tokio::spawn(connection(ssl, tcp, life.clone(), Arc::clone(&ledger)));
             }
