@@ -16,7 +16,7 @@ use super::flags::{CredentialFlags, IdentityFlags, Pfx, TargetFlags};
 use super::identities::{self, Credential, Made};
 use super::talk::{self, Word, step};
 use super::undo::Undo;
-use super::{Done, outbound, proof, run, summary};
+use super::{Done, outbound, ports, proof, summary};
 use crate::bridge::dialer::{CERTIFICATE, Dialed, Dialer, Reached};
 use crate::bridge::failure::Failure;
 use crate::bridge::resolver::Resolver;
@@ -84,7 +84,7 @@ impl Add {
             _ => Ok(()),
         })?;
         refuse_occupied(&name, &places.credential(&name))?;
-        let reserved = run::bind(name.as_str(), settings.listen)?;
+        let reserved = ports::bind(name.as_str(), settings.listen)?;
         require_service(places)?;
         step(Word::Ok, format!("name '{name}' and port {} are free", settings.listen.port()));
         let mut undo = Undo::default();

@@ -59,7 +59,7 @@ impl Demo {
         draft.set("target", legacy.to_string());
         draft.set_list("pin", &[fingerprint(&leaf).map(|pin| pin.to_string()).unwrap_or_default()]);
         let settings = draft.settings()?;
-        let socket = super::run::bind("demo", settings.listen)?;
+        let socket = super::ports::bind("demo", settings.listen)?;
         let socket = TcpListener::from_std(socket).map_err(failed("listen"))?;
         let address = socket.local_addr().map_err(failed("listen"))?;
         let made = identity::for_this_run(&identity::machine_names(), time::OffsetDateTime::now_utc())

@@ -1,10 +1,33 @@
-//! Who holds a port, as far as this user may see.
+//! The port that a forwarder listens on: bound, or who holds it, as far as this user may see.
 
 use std::fs;
 use std::path::Path;
 
+use super::failed::Failed;
+use crate::bridge::listener;
+use crate::config::values::Listen;
+
+/// Binds, or says who has the port.
+///
+/// # Errors
+/// The system's, with the cure.
+pub(super) fn bind(name: &str, listen: Listen) -> Result<std::net::TcpListener, Failed> {
+    listener::bind(listen).map_err(|(address, error)| {
+        let cause = crate::words::of(&error);
+        let failed = Failed::new(format!("{name}: listen on {address}: {cause}"));
+        match error.kind() {
+            std::io::ErrorKind::PermissionDenied if address.port() < 1024 => {
+                failed.hint("use a port above 1023, or the packaged unit: 'ewsbridge add' lets it bind low ports")
+            }
+            std::io::ErrorKind::AddrInUse => failed.maybe_hint(holder(address.port())),
+            std::io::ErrorKind::AddrNotAvailable => failed.hint("this machine has no such address; see: ip address"),
+            _ => failed,
+        }
+    })
+}
+
 /// A sentence naming the process that listens on a TCP port; `None` if it can't be seen.
-pub(super) fn holder(port: u16) -> Option<String> {
+fn holder(port: u16) -> Option<String> {
     let inode = ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| listener_inode(table, port))?;
     let wanted = format!("socket:[{inode}]");
     for process in fs::read_dir("/proc").ok()?.flatten() {
