@@ -1,0 +1,173 @@
+//! From a client's first byte to our answer, which leaves when the target is ready.
+
+use std::io;
+
+use rustls::HandshakeKind;
+use rustls::server::{Accepted, Acceptor, ServerConnection};
+use tokio::io::Interest;
+
+use super::alert::{Alert, end_of_session, fatal, linger, refusal, refuse, turned_away};
+use super::listener::{Configs, Listener};
+use super::{Error, Inbound};
+use crate::leg::proxy::{self, Header};
+use crate::leg::socket::Socket;
+
+/// Reads the PROXY header that a load balancer begins with. Without one there is an alert and the end:
+/// who asks may be a client that has come past it.
+///
+/// # Errors
+/// [`Error::Left`], [`Error::ProxyHeader`], [`Error::Io`].
+///
+/// # Cancel safety
+/// As [`Listener::hello`].
+pub async fn proxy_header(socket: &mut Socket) -> Result<Header, Error> {
+    match proxy::receive(socket).await {
+        Ok(header) => Ok(header),
+        Err(proxy::Failed::Malformed(malformed)) => {
+            let _ = io::Write::write_all(socket, &fatal(Alert::HandshakeFailure));
+            linger(socket).await;
+            Err(Error::ProxyHeader(malformed))
+        }
+        Err(proxy::Failed::Left) => Err(Error::Left),
+        Err(proxy::Failed::Io(error)) => Err(Error::Io(error)),
+    }
+}
+
+impl Listener {
+    /// Reads a whole ClientHello. What can't be one is answered with an alert.
+    ///
+    /// # Errors
+    /// [`Error::Left`] for a client that ended before, [`Error::Tls`] for what is no ClientHello.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection.
+    pub async fn hello(&self, mut socket: Socket) -> Result<Hello, Error> {
+        let mut acceptor = Acceptor::default();
+        loop {
+            match acceptor.read_tls(&mut socket) {
+                Ok(0) => return Err(Error::Left),
+                Ok(_) => match acceptor.accept() {
+                    Ok(Some(accepted)) => return Ok(Hello { accepted, socket, configs: self.configs() }),
+                    Ok(None) => {}
+                    Err((error, alert)) => return Err(turned_away(socket, error, alert).await),
+                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    socket.tcp().ready(Interest::READABLE).await.map_err(Error::Io)?;
+                }
+                Err(error) => return Err(Error::Io(error)),
+            }
+        }
+    }
+}
+
+/// A complete ClientHello.
+pub struct Hello {
+    accepted: Accepted,
+    socket: Socket,
+    configs: Configs,
+}
+
+impl Hello {
+    /// Judges the ClientHello and computes our answer, which stays in memory.
+    ///
+    /// # Errors
+    /// [`Error::Tls`] if there is no version, suite or group in common, [`Error::Certificate`] if a session
+    /// is resumed whose certificate is no longer good; the client has then been told by an alert.
+    pub async fn answer(self) -> Result<Answered, Error> {
+        // A client that offers protocols without HTTP/1.1 gets no ALPN at all, as from a server
+        // that knows none; with a list in force rustls would refuse it.
+        let wants_http =
+            self.accepted.client_hello().alpn().is_some_and(|mut offered| offered.any(|name| name == b"http/1.1"));
+        let config = if wants_http { self.configs.with_http } else { self.configs.without_alpn };
+        let (socket, authorities) = (self.socket, self.configs.authorities);
+        match self.accepted.into_connection(config) {
+            Ok(connection) => {
+                // rustls takes a session's certificate as it was judged when the session began.
+                if let Some(authorities) = &authorities
+                    && connection.handshake_kind() == Some(HandshakeKind::Resumed)
+                    && let Err(error) = authorities.still_accept(connection.peer_certificates())
+                {
+                    return Err(end_of_session(socket, error).await);
+                }
+                Ok(Answered { connection, socket, asks_for_certificate: authorities.is_some() })
+            }
+            Err((error, alert)) => Err(turned_away(socket, error, alert).await),
+        }
+    }
+}
+
+/// A ClientHello whose answer is computed and held back.
+pub struct Answered {
+    connection: ServerConnection,
+    socket: Socket,
+    asks_for_certificate: bool,
+}
+
+impl Answered {
+    /// Whether the client must show a certificate, so that its handshake must end before the target may
+    /// hear of it.
+    pub fn asks_for_certificate(&self) -> bool {
+        self.asks_for_certificate
+    }
+
+    /// Resolves when the client has gone meanwhile.
+    pub async fn client_left(&self) {
+        self.socket.ended().await;
+    }
+
+    /// Sends a fatal alert in place of the ServerHello and closes.
+    ///
+    /// Nothing has been sent yet, so that the alert goes in the clear (RFC 8446 §6).
+    pub async fn refuse(self, alert: Alert) {
+        refuse(self.socket, alert).await;
+    }
+
+    /// Sends our ServerHello and leads the handshake to its end.
+    ///
+    /// # Errors
+    /// [`Error::Tls`] if the client refuses us (its alert) or breaks the protocol, [`Error::Io`] if
+    /// it goes away.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection.
+    pub async fn finish(mut self) -> Result<Inbound, Error> {
+        if let Err(error) = self.connection.process_new_packets() {
+            return Err(self.give_up(error).await);
+        }
+        loop {
+            while self.connection.wants_write() {
+                match self.connection.write_tls(&mut self.socket) {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        self.socket.tcp().ready(Interest::WRITABLE).await.map_err(Error::Io)?;
+                    }
+                    Err(error) => return Err(Error::Io(error)),
+                }
+            }
+            if !self.connection.is_handshaking() {
+                return Ok(Inbound::new(self.connection, self.socket));
+            }
+            match self.connection.read_tls(&mut self.socket) {
+                Ok(0) => return Err(Error::Io(io::ErrorKind::UnexpectedEof.into())),
+                Ok(_) => {
+                    if let Err(error) = self.connection.process_new_packets() {
+                        return Err(self.give_up(error).await);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.socket.tcp().ready(Interest::READABLE).await.map_err(Error::Io)?;
+                }
+                Err(error) => return Err(Error::Io(error)),
+            }
+        }
+    }
+
+    /// Sends the alert that rustls has prepared, and lets the client read it.
+    async fn give_up(mut self, error: rustls::Error) -> Error {
+        while self.connection.wants_write() && self.connection.write_tls(&mut self.socket).is_ok() {}
+        // Before another task of this thread asks for the same.
+        let error = refusal(error);
+        linger(&mut self.socket).await;
+        error
+    }
+}
