@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::failed::{Failed, code};
 use super::talk::{Word, say, step};
-use super::{Done, add, identities, proof};
+use super::{Done, identities, proof, require_rights};
 use crate::bridge::forwarder;
 use crate::config::{Name, Places, store};
 use crate::service;
@@ -65,7 +65,7 @@ impl Cert {
         match self.command {
             Command::Show { name, json } => show(places, &parse(&name)?, json),
             Command::Renew { names, all, force } => {
-                add::require_rights(places)?;
+                require_rights(places)?;
                 let names = match all {
                     true => store::names(places)?,
                     false => names.iter().map(|name| parse(name)).collect::<Result<_, _>>()?,

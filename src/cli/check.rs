@@ -8,9 +8,8 @@ use clap::Args;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::add::millis;
 use super::failed::{Failed, code};
-use super::talk::{self, Word, say};
+use super::talk::{self, Word, millis, say};
 use super::{Done, firewall, proof};
 use crate::bridge::dialer::{Dialer, Reached};
 use crate::bridge::forwarder;

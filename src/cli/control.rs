@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::failed::{Failed, code};
 use super::talk::{Word, say, step};
-use super::{Done, add, identities};
+use super::{Done, identities, require_rights};
 use crate::config::{Name, Places, Settings, store};
 use crate::service::control::{self, Answer, Error, Order};
 use crate::service::{self, units};
@@ -52,7 +52,7 @@ fn take_over(places: &Places, name: &Name, settings: &Settings) -> Result<(), Fa
     if settings.foreign.is_none() || (places.are_system() && !service::is_root()) {
         return Ok(());
     }
-    add::require_rights(places)?;
+    require_rights(places)?;
     let _lock = super::lock(places)?;
     let group = service::group_of_service().filter(|_| places.are_system());
     let done = identities::renew(places, name, settings, false, group)?;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use crate::bridge::forwarder;
 use crate::config::file::Invalid;
 use crate::config::store;
+use crate::service;
 use crate::tls::{identity, outbound};
 
 /// The stable exit codes; README lists them.
@@ -127,5 +128,13 @@ impl From<forwarder::Error> for Failed {
             }
             _ => Self::new(error).maybe_hint(hint),
         }
+    }
+}
+
+impl From<service::Error> for Failed {
+    fn from(error: service::Error) -> Self {
+        let exit = if error.is_permission() { code::NO_PERMISSION } else { code::FAILED };
+        let hint = error.hint();
+        Self::with(exit, error).maybe_hint(hint)
     }
 }

@@ -37,6 +37,7 @@ use nix::fcntl::{Flock, FlockArg};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Places, store};
+use crate::service;
 use failed::{Failed, code};
 use flags::PlacesFlags;
 
@@ -192,6 +193,15 @@ fn lock(places: &Places) -> Result<Flock<File>, Failed> {
         let failed = Failed::new(format!("{}: lock: {error}", folder.display()));
         failed.hint("another ewsbridge command is changing settings; repeat this one when it is done")
     })
+}
+
+/// Only root may write where the system's forwarders live.
+fn require_rights(places: &Places) -> Result<(), Failed> {
+    if places.are_system() && !service::is_root() {
+        let failed = Failed::with(code::NO_PERMISSION, format!("{}: permission denied", places.config.display()));
+        return Err(failed.hint("run it as root: sudo ewsbridge ..."));
+    }
+    Ok(())
 }
 
 fn print_json(document: &impl serde::Serialize) {

@@ -1,4 +1,4 @@
-//! The port that a forwarder listens on: bound, or who holds it, as far as this user may see.
+//! The port that a forwarder listens on: free, bound, or who holds it, as far as this user may see.
 
 use std::fs;
 use std::path::Path;
@@ -6,6 +6,7 @@ use std::path::Path;
 use super::failed::Failed;
 use crate::bridge::listener;
 use crate::config::values::Listen;
+use crate::config::{Name, Places, store};
 
 /// Binds, or says who has the port.
 ///
@@ -24,6 +25,24 @@ pub(super) fn bind(name: &str, listen: Listen) -> Result<std::net::TcpListener, 
             _ => failed,
         }
     })
+}
+
+/// Two forwarders can't have one port, whether or not the other runs now.
+pub(super) fn refuse_taken_port(places: &Places, name: &Name, listen: Listen) -> Result<(), Failed> {
+    for other in store::names(places)?.into_iter().filter(|other| other != name) {
+        let Ok(settings) = store::load(places, &other) else { continue };
+        let overlap = match (settings.listen, listen) {
+            (Listen::At(theirs), Listen::At(ours)) if !theirs.ip().is_unspecified() && !ours.ip().is_unspecified() => {
+                theirs == ours
+            }
+            (theirs, ours) => theirs.port() == ours.port(),
+        };
+        if overlap && listen.port() != 0 {
+            let taken = format!("{name}: port {} belongs to forwarder '{other}' ({})", listen.port(), settings.listen);
+            return Err(Failed::new(taken).hint("choose another port"));
+        }
+    }
+    Ok(())
 }
 
 /// A sentence naming the process that listens on a TCP port; `None` if it can't be seen.

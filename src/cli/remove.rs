@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::failed::{Failed, code};
 use super::talk::{Word, step};
-use super::{Done, add};
+use super::{Done, require_rights};
 use crate::config::{Name, Places, store};
 use crate::service::units;
 use crate::tls::identity;
@@ -20,7 +20,7 @@ impl Remove {
     /// Removes the forwarder; the local CA stays, for clients have pasted it.
     pub(super) fn run(self, places: &Places) -> Done {
         let name: Name = self.name.parse().map_err(|error| Failed::with(code::USAGE, error))?;
-        add::require_rights(places)?;
+        require_rights(places)?;
         let _lock = super::lock(places)?;
         store::read_text(places, &name)?;
         if places.are_system() && units::running() {

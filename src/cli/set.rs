@@ -10,7 +10,7 @@ use super::failed::{Failed, code};
 use super::identities::{self, Credential};
 use super::talk::{self, Word, step};
 use super::undo::Undo;
-use super::{Done, add, control, outbound, proof};
+use super::{Done, control, outbound, ports, proof, require_rights};
 use crate::bridge::dialer::Dialer;
 use crate::bridge::resolver::Resolver;
 use crate::config::draft::edited;
@@ -43,7 +43,7 @@ impl Set {
     /// Changes the file, or leaves everything as it was.
     pub(super) fn run(self, places: &Places) -> Done {
         let name: Name = self.name.parse().map_err(|error| Failed::with(code::USAGE, error))?;
-        add::require_rights(places)?;
+        require_rights(places)?;
         let _lock = super::lock(places)?;
         let old = store::read_text(places, &name)?;
         let searches = self.changes.iter().any(|change| is_outbound(change));
@@ -69,7 +69,7 @@ impl Set {
             });
             Failed::with(code::USAGE, text.collect::<Vec<_>>().join("\n")).hint("nothing was changed")
         })?;
-        add::refuse_taken_port(places, &name, settings.listen)?;
+        ports::refuse_taken_port(places, &name, settings.listen)?;
         Dialer::new(None, settings.clone().into(), Resolver::default())
             .map_err(|error| Failed::from(crate::bridge::forwarder::Error::from(error)).typed())?;
         self.refuse_names_of_an_import(places, &name, &settings)?;

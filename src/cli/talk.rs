@@ -3,6 +3,7 @@
 use std::fmt::{self, Display};
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use super::failed::Failed;
 
@@ -37,6 +38,11 @@ impl Word {
 pub(super) fn step(word: Word, text: impl Display) {
     // Who no longer reads the talk must not stop the work.
     let _ = writeln!(io::stderr(), "  {}  {text}", word.shown(colour(io::stderr().is_terminal())));
+}
+
+/// A duration for people: `0.8 ms`.
+pub(super) fn millis(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1000.0)
 }
 
 /// Prints one step to stdout, where the steps are the result.

@@ -9,7 +9,7 @@ use toml_edit::{Array, Value};
 use super::failed::{Failed, code};
 use super::talk::{self, say};
 use super::undo::Undo;
-use super::{Done, add, proof, set};
+use super::{Done, proof, require_rights, set};
 use crate::bridge::dialer::Dialer;
 use crate::bridge::failure::Failure;
 use crate::bridge::forwarder;
@@ -229,7 +229,7 @@ fn pin(
     chosen: &[Fingerprint],
     is_kept: impl Fn(&Fingerprint) -> bool,
 ) -> Result<(), Failed> {
-    add::require_rights(places)?;
+    require_rights(places)?;
     let _lock = super::lock(places)?;
     // Read again: somebody may have changed it while the question stood.
     let old = store::read_text(places, name)?;
