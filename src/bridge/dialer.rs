@@ -141,7 +141,7 @@ impl Dialer {
     /// [`Failure`] with stage, cause and cure; if several have failed, the first's, with every cause.
     ///
     /// # Cancel safety
-    /// Dropping the future closes what was opened. A target that has not answered for [`HANGS`] by
+    /// Dropping the future closes what was opened. A target that has not answered for `HANGS` by
     /// then is one that failed, or clients with less patience than ours would never reach the next.
     pub async fn dial(&self) -> Result<Dialed, Failure> {
         self.dial_for(None).await
