@@ -1,4 +1,4 @@
-//! How errors of the system read in our messages.
+//! How errors of the system, and texts from outside, read in our messages.
 
 use std::io;
 
@@ -15,6 +15,19 @@ pub fn lower(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
+/// The text with everything escaped that could move a cursor, end a line of the log or reverse it.
+pub fn printable(text: &str) -> String {
+    let hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if hidden(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -24,5 +37,10 @@ mod tests {
         assert_eq!(of(&io::Error::from_raw_os_error(nix::libc::EACCES)), "permission denied");
         assert_eq!(of(&io::Error::other("Odd")), "odd");
         assert_eq!(lower(""), "");
+    }
+
+    #[test]
+    fn what_is_shown_moves_no_cursor_and_ends_no_line() {
+        assert_eq!(printable("a\x1b[2J\n\u{202e}ж"), "a\\u{1b}[2J\\n\\u{202e}ж");
     }
 }

@@ -10,6 +10,7 @@ use toml_edit::{Document, Item, Value};
 
 use super::settings::{FORMAT, KEYS, Settings};
 use super::values::BadValue;
+use crate::words;
 
 /// Something wrong with a forwarder's settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,12 +43,13 @@ impl fmt::Display for Invalid {
                 (Some(path), None) => write!(f, "{}: ", path.display())?,
                 (None, _) => {}
             }
-            match (&problem.key, &self.path) {
+            let key = problem.key.as_deref().map(words::printable);
+            match (key, &self.path) {
                 (Some(key), Some(_)) => write!(f, "{key}: ")?,
                 (Some(key), None) => write!(f, "--{}: ", key.replace('_', "-"))?,
                 (None, _) => {}
             }
-            f.write_str(&problem.message)?;
+            f.write_str(&words::printable(&problem.message))?;
         }
         Ok(())
     }

@@ -7,12 +7,14 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::words;
+
 pub use address::{Host, Listen, Network, Target};
 pub use tls::{Fault, Sni, Version, Weak};
 
 /// Why a text is not the value it should be: one sentence, without the key's name.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
+#[error("{}", words::printable(.0))]
 pub struct BadValue(pub String);
 
 fn bad<T>(text: impl Into<String>) -> Result<T, BadValue> {

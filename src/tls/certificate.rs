@@ -243,16 +243,9 @@ fn alternative_name(name: &GeneralNameRef) -> Option<String> {
     name.dnsname().map(printable).or_else(|| name.ipaddress().and_then(address).map(|address| address.to_string()))
 }
 
-/// The text with everything escaped that could move a cursor or reverse a line, cut at [`TEXT_MAX`].
+/// [`words::printable`], cut at [`TEXT_MAX`].
 pub(crate) fn printable(text: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    let mut shown = String::new();
-    for c in text.chars().take(TEXT_MAX) {
-        if hidden(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
-    }
+    let mut shown = words::printable(&text.chars().take(TEXT_MAX).collect::<String>());
     if text.chars().nth(TEXT_MAX).is_some() {
         shown.push('…');
     }
