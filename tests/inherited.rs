@@ -219,6 +219,36 @@ fn a_stored_socket_at_another_address_is_closed_and_the_settings_rule() {
     world.is_refused();
 }
 
+/// As systemd before 227 does it, which passes no names.
+#[test]
+fn sockets_without_names_are_used_where_the_settings_say_and_else_closed() {
+    let world = World::new();
+    // Its closed connections must not keep the port; systemd sets this too.
+    let reuse = |socket: &Socket| socket.set_reuse_address(true).expect("a socket option");
+    let wanted = listening(&format!("127.0.0.1:{}", world.port), reuse);
+    let elsewhere = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let mut command = shell("LISTEN_FDS=2 LISTEN_PID=$$");
+    world.sandbox.surround(&mut command);
+    hand_over(&mut command, vec![copy(&wanted), copy(&elsewhere)]);
+    let process = Live::spawn(&mut command);
+    process.wait_for(" listening");
+    world.is_served();
+    let refused =
+        TcpStream::connect(elsewhere.local_addr().expect("bound")).expect_err("a port that is not the settings'");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    process.signal(Signal::SIGTERM);
+    process.finish().succeeded();
+    // Where only another address was passed, the settings' is bound.
+    drop((wanted, command));
+    let elsewhere = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let mut command = shell("LISTEN_FDS=1 LISTEN_PID=$$");
+    world.sandbox.surround(&mut command);
+    hand_over(&mut command, vec![copy(&elsewhere)]);
+    let process = Live::spawn(&mut command);
+    process.wait_for(" listening");
+    world.is_served();
+}
+
 #[test]
 fn drain_refuses_connections_although_a_copy_of_the_socket_was_stored() {
     let world = World::new();

@@ -91,6 +91,7 @@ impl Inherited {
     pub fn take() -> Result<Self, Error> {
         // sd-notify takes names that were meant for another process for a fault.
         let ours = std::env::var("LISTEN_PID").is_ok_and(|pid| pid == std::process::id().to_string());
+        let named = std::env::var_os("LISTEN_FDNAMES").is_some();
         // SAFETY: no other thread reads the environment, as this function's callers promise.
         #[allow(unsafe_code)]
         let found = unsafe {
@@ -104,7 +105,10 @@ impl Inherited {
         // say so are gone, so that they are taken only once.
         #[allow(unsafe_code)]
         let own = |(fd, name)| (name, unsafe { OwnedFd::from_raw_fd(fd) });
-        Ok(Self(found.map(own).collect()))
+        let own = found.map(own);
+        // Old enterprise systems: what was stored can't be told from what a unit passes, so the settings
+        // rule over both.
+        Ok(Self(own.map(|(name, fd)| (if named { name } else { NAMELESS.to_owned() }, fd)).collect()))
     }
 
     /// Gives each forwarder, by name and address, the sockets that are its own, ready for a runtime.
@@ -199,7 +203,8 @@ fn is_stored(name: &str) -> bool {
 
 /// What begins the names in the store.
 const STORED: &str = "stored-";
-/// What systemd before 233, which knows no FDNAME=, calls all that is in the store.
+/// What systemd before 233, which knows no FDNAME=, calls all that is in the store; and what is called
+/// so here where systemd is older than 227 and passes no names.
 const NAMELESS: &str = "stored";
 
 /// A TCP socket that listens, and where; none for anything else.
