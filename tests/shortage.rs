@@ -6,6 +6,7 @@ mod common;
 
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use common::{Bridge, client_hello, echo, is_served, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -39,6 +40,21 @@ async fn no_descriptor_for_the_target_is_alert_80_and_our_own_fault() {
     bridge.wait_for_log(&["ERROR", "connect: too many open files", "client=", "hint=", "LimitNOFILE"]);
     limit(&bridge, 1000);
     is_served(&bridge).await;
+}
+
+#[tokio::test]
+async fn client_that_got_the_last_descriptor_waits_until_there_is_one_for_its_target() {
+    let (certificate, target) = echo();
+    let bridge = Bridge::to(&target).pin(&certificate).start();
+    leave(&bridge, 1);
+    let (client, ()) = tokio::join!(bridge.try_client(), async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        limit(&bridge, 1000);
+    });
+    let mut client = client.unwrap_or_else(|failure| panic!("{failure:?}\n{}", bridge.log()));
+    client.send(b"word").await;
+    assert_eq!(client.receive(4).await, b"word");
+    assert!(!bridge.log().contains("connect: too many open files"), "{}", bridge.log());
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@
 //! last addresses are used ([`super::last_good`]).
 
 use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -159,7 +160,7 @@ async fn connect_any(
     let mut failures: Vec<(SocketAddr, Explained)> = Vec::new();
     loop {
         if let Some(address) = waiting.next().copied() {
-            attempts.spawn(async move { (address, TcpStream::connect(address).await) });
+            attempts.spawn(async move { (address, connect_one(address, deadline).await) });
         }
         let pause = if waiting.len() > 0 { deadline.min(Instant::now() + STAGGER) } else { deadline };
         match timeout_at(pause, attempts.join_next()).await {
@@ -182,6 +183,24 @@ async fn connect_any(
                 failures.extend(silent);
                 return Err(told(failures, by_address));
             }
+        }
+    }
+}
+
+/// How long a connection waits for a free descriptor, and how often it looks for one.
+const SHORTAGE: Duration = Duration::from_secs(2);
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(20);
+
+/// Connects to one address. Where descriptors are used up it waits up to `SHORTAGE`, not beyond the
+/// deadline: the client in whose name it is done got the last one, and others are about to end.
+async fn connect_one(address: SocketAddr, deadline: Instant) -> io::Result<TcpStream> {
+    let patience = deadline.min(Instant::now() + SHORTAGE);
+    loop {
+        match TcpStream::connect(address).await {
+            Err(error) if way::is_out_of_descriptors(&error) && Instant::now() < patience => {
+                tokio::time::sleep(SHORTAGE_PAUSE).await;
+            }
+            done => return done,
         }
     }
 }

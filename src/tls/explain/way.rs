@@ -10,9 +10,8 @@ use crate::words;
 /// What has a number of the system's own is a shortage of this machine, out of descriptors say, and
 /// no answer about the name. The resolver's words come without the standard library's preface.
 pub fn look_up(error: &io::Error) -> Explained {
-    if let Some(code) = error.raw_os_error() {
-        let is_full = [nix::libc::EMFILE, nix::libc::ENFILE].contains(&code);
-        let cure = is_full.then(|| Cure::to_do(DESCRIPTORS));
+    if error.raw_os_error().is_some() {
+        let cure = is_out_of_descriptors(error).then(|| Cure::to_do(DESCRIPTORS));
         return Explained { is_ours: true, cure, ..Explained::plain(words::of(error)) };
     }
     let text = resolver_words(error);
@@ -21,6 +20,11 @@ pub fn look_up(error: &io::Error) -> Explained {
         return Explained::cured(text, Cure::to_do(NAME_SERVER));
     }
     Explained::cured(text, Cure::to_do(NAME))
+}
+
+/// Whether this process, or this machine, has no descriptor left.
+pub fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(nix::libc::EMFILE | nix::libc::ENFILE))
 }
 
 /// Whether nobody said anything about the name: no name server answered, all that did can't tell or
@@ -52,11 +56,13 @@ const NAME_SERVER: &str = "is the name server of this machine up (/etc/resolv.co
 
 /// Explains a TCP connection that was not made to `port`.
 pub fn connect(error: &io::Error, port: u16) -> Explained {
-    use nix::libc::{EACCES, EHOSTUNREACH, EMFILE, ENETUNREACH, ENFILE, ENOBUFS, ENOMEM, EPERM};
+    use nix::libc::{EACCES, EHOSTUNREACH, ENETUNREACH, ENOBUFS, ENOMEM, EPERM};
     let cause = words::of(error);
     match error.raw_os_error() {
         // No other address would do better.
-        Some(EMFILE | ENFILE) => Explained { is_ours: true, ..Explained::cured(cause, Cure::to_do(DESCRIPTORS)) },
+        _ if is_out_of_descriptors(error) => {
+            Explained { is_ours: true, ..Explained::cured(cause, Cure::to_do(DESCRIPTORS)) }
+        }
         Some(ENOBUFS | ENOMEM) => Explained { is_ours: true, ..Explained::plain(cause) },
         Some(ENETUNREACH | EHOSTUNREACH) => {
             Explained::cured(cause, Cure::to_do("this machine has no way there; see: ip route get ADDRESS"))
