@@ -55,10 +55,11 @@ impl FromStr for Sni {
     type Err = BadValue;
 
     fn from_str(text: &str) -> Result<Self, BadValue> {
-        match text {
+        // A name is the same in capitals, so the words are.
+        match text.to_ascii_lowercase().as_str() {
             "auto" => Ok(Self::Auto),
             "off" => Ok(Self::Off),
-            _ => match text.parse()? {
+            name => match name.parse()? {
                 Host::Name(name) => Ok(Self::Name(name)),
                 Host::Address(_) => bad("an IP address can't be sent as server name (RFC 6066 §3); use off"),
             },
