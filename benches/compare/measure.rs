@@ -58,13 +58,25 @@ pub(crate) async fn settled_cpu(group: u32) -> Result<Duration> {
 /// # Errors
 /// If the group has no process any more, or its pages may not be read.
 pub(crate) fn memory(group: u32) -> Result<u64> {
+    pages(group, "Pss:")
+}
+
+/// The same without files' pages, whose share changes with whoever else has them mapped.
+///
+/// # Errors
+/// As [`memory`].
+pub(crate) fn heap(group: u32) -> Result<u64> {
+    pages(group, "Pss_Anon:")
+}
+
+fn pages(group: u32, what: &str) -> Result<u64> {
     let mut kib = 0;
     for member in members(group)? {
         let path = format!("/proc/{}/smaps_rollup", member.pid);
         // Gone since, or a zombie: has no pages.
         let Ok(text) = fs::read_to_string(&path) else { continue };
-        let Some(pss) = text.lines().find_map(|line| line.strip_prefix("Pss:")) else { continue };
-        kib += pss.trim().trim_end_matches(" kB").parse::<u64>().with_context(|| format!("{path}: Pss"))?;
+        let Some(figure) = text.lines().find_map(|line| line.strip_prefix(what)) else { continue };
+        kib += figure.trim().trim_end_matches(" kB").parse::<u64>().with_context(|| format!("{path}: {what}"))?;
     }
     if kib == 0 {
         bail!("the memory of group {group} can't be read");

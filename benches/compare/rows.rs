@@ -85,7 +85,11 @@ pub(crate) struct Sizes {
     pub(crate) kept: u64,
     pub(crate) paced: u64,
     pub(crate) idle: u64,
+    /// How long they are idle before their memory is read.
+    pub(crate) settling: Duration,
     pub(crate) slow: u64,
+    /// How often the slow reader stops.
+    pub(crate) pauses: u64,
     pub(crate) first_bytes: u64,
     /// socat needs so many times less work for a steady figure, and would need very long.
     pub(crate) socat_divisor: u64,
@@ -99,20 +103,24 @@ impl Sizes {
         kept: 400,
         paced: 48,
         idle: 2000,
+        settling: Duration::from_secs(2),
         slow: 1 << 30,
+        pauses: 8,
         first_bytes: 400,
         socat_divisor: 8,
     };
 
     /// Enough to see that everything works.
     pub(crate) const QUICK: Self = Self {
-        connections: 40,
-        bulk: 8 << 20,
-        kept: 8,
-        paced: 6,
-        idle: 40,
+        connections: 16,
+        bulk: 4 << 20,
+        kept: 4,
+        paced: 3,
+        idle: 16,
+        settling: Duration::from_millis(200),
         slow: 24 << 20,
-        first_bytes: 20,
+        pauses: 2,
+        first_bytes: 10,
         socat_divisor: 4,
     };
 }
@@ -168,7 +176,7 @@ pub(crate) const ROWS: [Row; 14] = [
     small(
         "slow-reader",
         Work::SlowReader,
-        // Pages of the allocator come and go; a buffer that grew with the answer would be far above.
+        // Pages of an allocator come and go; a buffer that grew with the answer would be far above.
         &[Line { what: "slow reader of 1 GiB, growth while it reads", unit: "KiB", wanted: Wanted::AtMost(64.0) }],
     ),
     small(

@@ -11,7 +11,7 @@ use tokio::time::{interval_at, sleep, timeout};
 
 use crate::load::{Client, Connection, Delay, Target, TargetKind};
 use crate::material::{Certificate, Material};
-use crate::measure::{cpu, memory, settled_cpu};
+use crate::measure::{cpu, heap, memory, settled_cpu};
 use crate::peers::{Peer, Process};
 use crate::rows::{ANSWER, KEPT, PACE, REQUEST, Row, Sizes, Way, Work};
 
@@ -62,8 +62,8 @@ async fn measured(row: &Row, peer: &Peer, scene: &Scene, sizes: &Sizes) -> Resul
         Work::Bulk(way) => vec![scene.bulk(way, sizes.bulk).await?],
         Work::KeepAlive => vec![scene.kept(sizes.kept, None).await?],
         Work::Paced => vec![scene.kept(sizes.paced, Some(PACE)).await?],
-        Work::Idle => vec![scene.idle(fewer(sizes.idle)).await?],
-        Work::SlowReader => vec![scene.slow_reader(sizes.slow).await?],
+        Work::Idle => vec![scene.idle(fewer(sizes.idle), sizes.settling).await?],
+        Work::SlowReader => vec![scene.slow_reader(sizes.slow, sizes.pauses).await?],
         Work::FirstByte { delay } => {
             // On a longer way the waiting overlaps.
             let at_once = if delay.is_some() { AT_ONCE } else { 1 };
@@ -197,7 +197,7 @@ impl Scene {
     }
 
     /// KiB of memory of each idle connection.
-    async fn idle(&self, count: u64) -> Result<f64> {
+    async fn idle(&self, count: u64, settling: Duration) -> Result<f64> {
         let group = self.process.group();
         let before = memory(group)?;
         let mut idle = Vec::new();
@@ -205,7 +205,7 @@ impl Scene {
             idle.push(self.answered().await?);
         }
         settled_cpu(group).await?;
-        sleep(Duration::from_secs(2)).await;
+        sleep(settling).await;
         let after = memory(group)?;
         // They are all still served.
         for connection in &mut idle {
@@ -215,19 +215,18 @@ impl Scene {
     }
 
     /// KiB by which memory has grown since the first pause, when all buffers are full, at most.
-    async fn slow_reader(&self, bytes: u64) -> Result<f64> {
-        const PAUSES: u64 = 8;
+    async fn slow_reader(&self, bytes: u64, pauses: u64) -> Result<f64> {
         let group = self.process.group();
         let mut connection = self.answered().await?;
         connection.request(16, bytes, self.record).await?;
         let mut full = None;
         let mut most = 0;
-        for nth in 0..PAUSES {
+        for nth in 0..pauses {
             sleep(Duration::from_millis(if nth == 0 { 600 } else { 300 })).await;
-            let now = memory(group)?;
+            let now = heap(group)?;
             most = most.max(now);
             full.get_or_insert(now);
-            connection.receive(bytes / PAUSES * nth, bytes / PAUSES).await?;
+            connection.receive(bytes / pauses * nth, bytes / pauses).await?;
         }
         connection.close().await?;
         Ok((most - full.context("no pause")?) as f64)
