@@ -120,7 +120,7 @@ impl Sizes {
         settling: Duration::from_millis(200),
         slow: 24 << 20,
         pauses: 2,
-        first_bytes: 10,
+        first_bytes: 4,
         socat_divisor: 4,
     };
 }

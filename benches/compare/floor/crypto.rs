@@ -77,7 +77,7 @@ fn count(bytes: u64, record: usize) -> f64 {
     bytes as f64 / record as f64
 }
 
-/// CPU seconds of one call: the least of five series of some 10 ms.
+/// CPU seconds of one call: the least of five series of some milliseconds.
 fn seconds(mut work: impl FnMut() -> bool) -> Result<f64> {
     ensure!(work(), "a primitive of the floor fails");
     let mut calls = 1_u32;
@@ -86,7 +86,7 @@ fn seconds(mut work: impl FnMut() -> bool) -> Result<f64> {
         let right = (0..calls).fold(true, |right, _| work() & right);
         right.then(|| own_thread_time() - began).context("a primitive of the floor fails")
     };
-    while series(calls)? < Duration::from_millis(10) {
+    while series(calls)? < Duration::from_millis(3) {
         calls *= 2;
     }
     let mut least = series(calls)?;
