@@ -94,7 +94,8 @@ impl Peer {
     pub(crate) fn start(&self, material: &Material, target: SocketAddr) -> Result<Process> {
         let folder = tempfile::Builder::new().prefix("ewsbridge-peer-").tempdir()?;
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
-        let place = Place { folder: folder.path(), material, listen, target };
+        let between = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let place = Place { folder: folder.path(), material, listen, between, target };
         let mut command = self.command(&place)?;
         let log = folder.path().join("log");
         let file = File::create(&log)?;
@@ -113,7 +114,7 @@ impl Peer {
     }
 
     fn command(&self, place: &Place) -> Result<Command> {
-        let Place { folder, material, listen, target } = *place;
+        let Place { folder, material, listen, target, .. } = *place;
         Ok(match self {
             Self::Ours(path) => {
                 let mut command = Command::new(path);
@@ -164,6 +165,8 @@ struct Place<'a> {
     folder: &'a Path,
     material: &'a Material,
     listen: SocketAddr,
+    /// Where the second of two services in a chain listens.
+    between: SocketAddr,
     target: SocketAddr,
 }
 
@@ -174,6 +177,7 @@ impl Place<'_> {
         template
             .replace("{listen}", &self.listen.to_string())
             .replace("{port}", &self.listen.port().to_string())
+            .replace("{between}", &self.between.to_string())
             .replace("{target}", &self.target.to_string())
             .replace("{folder}", &self.folder.display().to_string())
             .replace("{material}", &self.material.path().display().to_string())
