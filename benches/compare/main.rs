@@ -8,13 +8,17 @@
 
 mod checks;
 mod floor;
+mod instructions;
 mod load;
 mod machine;
 mod material;
 mod measure;
 mod peers;
+mod plot;
 mod report;
 mod rows;
+mod scale;
+mod started;
 mod work;
 
 use std::path::{Path, PathBuf};
@@ -47,9 +51,15 @@ struct Options {
     /// Another binary of ours, such as the packaged one
     #[arg(long, value_name = "PATH", default_value = env!("CARGO_BIN_EXE_ewsbridge"))]
     ours: PathBuf,
-    /// Write the table to docs/performance.md
+    /// Write the table to docs/performance.md; with --scale its section there, and the picture
     #[arg(long)]
     write: bool,
+    /// In place of a comparison: how we grow with connections and with forwarders
+    #[arg(long)]
+    scale: bool,
+    /// In place of a comparison: instructions of ours per unit of work, counted under valgrind
+    #[arg(long, conflicts_with_all = ["scale", "write", "quick"])]
+    instructions: bool,
     /// Little work in two rounds: shows that all of it works, its figures mean nothing
     #[arg(long, conflicts_with = "write")]
     quick: bool,
@@ -68,6 +78,12 @@ fn main() -> Result<ExitCode> {
     let options = Options::parse();
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    if options.scale {
+        return scale::run(&options.ours, options.quick, options.write).map(|()| ExitCode::SUCCESS);
+    }
+    if options.instructions {
+        return instructions::run(&options.ours, &options.rows).map(|()| ExitCode::SUCCESS);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let run = runtime.block_on(Run::new(&options))?;
     let (measured, failures) = runtime.block_on(run.measure())?;
