@@ -88,7 +88,7 @@ impl Panel {
                 "\n<path d=\"M{LEFT} {y:.1}h{wide}\" stroke=\"#b3261e\" stroke-dasharray=\"6 4\"/>\
                  <text x=\"{}\" y=\"{:.1}\" fill=\"#b3261e\">{what}</text>",
                 LEFT + 8.0,
-                y - 6.0
+                y + 15.0
             );
         }
         let path: Vec<String> = self.points.iter().map(|(x, y)| format!("{:.1},{:.1}", place(*x), level(*y))).collect();
