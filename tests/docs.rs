@@ -33,6 +33,19 @@ fn the_ciphers_offered_to_the_target_are_those_of_the_code() {
     assert!(README.contains(&format!("groups `{GROUPS}`")));
 }
 
+#[test]
+fn the_rows_that_the_document_on_performance_explains_are_those_of_the_benchmark() {
+    let code = include_str!("../benches/compare/rows.rs").split("pub(crate) const ROWS").nth(1).unwrap();
+    let calls = code.split("small(").flat_map(|rest| rest.split("bulk(")).skip(1);
+    let rows: Vec<&str> = calls.map(|rest| rest.split('"').nth(1).unwrap()).collect();
+    let text = include_str!("../docs/performance.md");
+    let table = text.split("| row | what is done | figure |").nth(1).unwrap().lines().skip(2);
+    let cells = table.take_while(|line| line.starts_with('|')).map(|line| line.split('|').nth(1).unwrap());
+    let told: Vec<&str> = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    assert_eq!(told, rows, "docs/performance.md on the left, benches/compare/rows.rs on the right");
+    assert!(rows.len() > 10, "{rows:?}");
+}
+
 /// A file of this repository.
 fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -53,7 +66,8 @@ fn every_file_that_readme_points_to_exists() {
 fn wrong_pointers(text: &str) -> (Vec<String>, usize) {
     let (mut wrong, mut functions) = (Vec::new(), 0);
     let quoted = text.split('`').skip(1).step_by(2);
-    for pointer in quoted.filter(|quoted| quoted.starts_with("tests/") || quoted.starts_with("src/")) {
+    let places = ["tests/", "src/", "benches/"];
+    for pointer in quoted.filter(|quoted| places.iter().any(|place| quoted.starts_with(place))) {
         // Else a command, perhaps with its arguments.
         let (file, function) = pointer.split_once(": ").unwrap_or((pointer.split(' ').next().unwrap(), ""));
         functions += usize::from(!function.is_empty());

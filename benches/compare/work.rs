@@ -39,8 +39,13 @@ pub(crate) async fn once(row: &Row, peer: &Peer, material: &Material, sizes: &Si
     let before = scene.target.seen();
     let work = measured(row, peer, &scene, sizes);
     let figures = timeout(LIMIT, work).await.context("it takes too long")?.map_err(|error| {
-        let log: Vec<String> = scene.process.log().lines().rev().take(5).map(str::to_owned).collect();
-        error.context(format!("its log ends: {}", log.join(" | ")))
+        let log = scene.process.log();
+        let last: Vec<&str> = log.lines().rev().take(3).collect();
+        if last.is_empty() {
+            error
+        } else {
+            error.context(format!("its log, the last line first: {}", last.join(" | ")))
+        }
     })?;
     scene.process.check()?;
     let seen = scene.target.seen();
