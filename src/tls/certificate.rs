@@ -4,6 +4,7 @@
 //! escaped here, before it can reach a terminal or a log.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -250,6 +251,11 @@ pub(crate) fn printable(text: &str) -> String {
         shown.push('…');
     }
     shown
+}
+
+/// From the first second of a certificate's validity to the last.
+pub(super) fn validity(certificate: &X509Ref) -> Result<RangeInclusive<OffsetDateTime>, Error> {
+    Ok(date(certificate.not_before())?..=date(certificate.not_after())?)
 }
 
 fn date(date: &Asn1TimeRef) -> Result<OffsetDateTime, Error> {

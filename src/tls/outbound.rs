@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{self, Ssl, SslContext, SslStream};
+use time::OffsetDateTime;
 use tokio::net::TcpStream;
 
 use super::explain::{self, Explained, Seen};
@@ -92,7 +93,7 @@ impl Connector {
         if let Some(refusal) = verdict.get().cloned() {
             return Err(Failed::Certificate(Box::new(refusal)));
         }
-        let since = match (shaken, resuming) {
+        let resumed = match (shaken, resuming) {
             (Ok(()), resuming) => resuming,
             (Err(_), Some((resuming, _))) => {
                 resuming.failed();
@@ -101,12 +102,12 @@ impl Connector {
             (Err(error), None) => return Err(self.explain(error, &leg)),
         };
         self.judge.confirm(leg.certificate().as_deref()).map_err(|refusal| Failed::Certificate(Box::new(refusal)))?;
-        let since = since.map(|(resuming, since)| {
+        let resumed = resumed.map(|(resuming, kept)| {
             resuming.succeeded();
-            since
+            kept
         });
         if let Some(address) = address {
-            self.keep(&leg, address, since);
+            self.keep(&leg, address, resumed);
         }
         Ok(leg)
     }
@@ -125,28 +126,34 @@ impl Connector {
 
     /// Offers a session that is kept for this address, if its certificate would still be accepted.
     #[allow(unsafe_code)]
-    fn resume(&self, ssl: &mut Ssl, address: SocketAddr) -> Option<(Resuming<'_>, Moment)> {
+    fn resume(&self, ssl: &mut Ssl, address: SocketAddr) -> Option<(Resuming<'_>, Kept)> {
         let sessions = self.sessions.as_ref()?;
         let kept = sessions.find(address)?;
         let resuming = Resuming::new(sessions, address);
-        if !self.judge.still_accepts(&kept.leaf) {
+        if !kept.term.includes(OffsetDateTime::now_utc()) {
             return None;
         }
         // SAFETY: the session comes from a connection of this very context.
         unsafe { ssl.set_session(&kept.session) }.ok()?;
-        Some((resuming, kept.since))
+        Some((resuming, kept))
     }
 
     /// Keeps the session of a verified connection. One that continues an earlier one, or only renews
-    /// its ticket, is as old as that.
-    fn keep(&self, leg: &Outbound, address: SocketAddr, resumed: Option<Moment>) {
+    /// its ticket, is as old as that, and its certificate is the one that was judged then.
+    fn keep(&self, leg: &Outbound, address: SocketAddr, resumed: Option<Kept>) {
         let Some(sessions) = &self.sessions else { return };
-        let since = resumed.filter(|_| leg.resumed()).unwrap_or_else(Moment::now);
         let session = leg.stream.ssl().session().filter(|session| !session.id().is_empty());
-        match (session, leg.certificate()) {
-            (Some(session), Some(leaf)) => sessions.keep(address, Kept { session: session.to_owned(), leaf, since }),
+        let kept = session.and_then(|session| {
+            let (term, since) = match resumed.filter(|_| leg.resumed()) {
+                Some(earlier) => (earlier.term, earlier.since),
+                None => (self.judge.term(leg.certificate()?.as_ref())?, Moment::now()),
+            };
+            Some(Kept { session: session.to_owned(), term, since })
+        });
+        match kept {
+            Some(kept) => sessions.keep(address, kept),
             // The server keeps none, or no longer.
-            _ => sessions.forget(address),
+            None => sessions.forget(address),
         }
     }
 }

@@ -143,11 +143,6 @@ pub(super) fn bears(certificate: &X509Ref, name: &Host) -> bool {
     answer == 1
 }
 
-pub(super) fn is_valid_today(certificate: &X509Ref) -> bool {
-    let now = time::OffsetDateTime::now_utc();
-    Facts::of(certificate).is_ok_and(|facts| facts.not_before <= now && now <= facts.not_after)
-}
-
 pub(super) fn common_name_is(certificate: &X509Ref, address: IpAddr) -> bool {
     let mut names = certificate.subject_name().entries_by_nid(Nid::COMMONNAME);
     let is_it = |text: &str| text.parse() == Ok(address);

@@ -7,8 +7,8 @@
 //! the target's address. Nothing is kept for a connector that verifies nothing.
 //!
 //! Invariants: a session is kept only once its certificate was accepted, for at most [`LIFETIME`]
-//! after *that* handshake, however often it was resumed; before each use its certificate is judged
-//! again; a handshake that fails while resuming takes its session with it, and that address is not
+//! after *that* handshake, however often it was resumed; before each use the dates of its certificate
+//! are judged again, the one thing in its judgement that time changes; a handshake that fails while resuming takes its session with it, and that address is not
 //! asked to resume again for as long: an old server may choke on the longer ClientHello each time.
 
 use std::collections::HashMap;
@@ -17,7 +17,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use openssl::ssl::SslSession;
-use openssl::x509::X509;
+
+use super::trust::Term;
 
 /// The longest that a session is used after the handshake in which its certificate was verified.
 pub(super) const LIFETIME: Duration = Duration::from_secs(3600);
@@ -49,8 +50,8 @@ impl Entry {
 #[derive(Clone)]
 pub(super) struct Kept {
     pub(super) session: SslSession,
-    /// The certificate that was verified when the session began.
-    pub(super) leaf: X509,
+    /// When the certificate is accepted that was verified when the session began.
+    pub(super) term: Term,
     /// When that was.
     pub(super) since: Moment,
 }
@@ -160,6 +161,7 @@ impl Drop for Resuming<'_> {
 mod tests {
     use super::*;
     use openssl::ssl::SslSessionRef;
+    use openssl::x509::X509;
 
     fn address(number: u16) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], number))
@@ -167,11 +169,10 @@ mod tests {
 
     /// A session as it is after a handshake, made by one.
     fn kept(since: Moment) -> Kept {
-        let (session, leaf) = handshake();
-        Kept { session, leaf, since }
+        Kept { session: handshake(), term: Term::unlimited(), since }
     }
 
-    fn handshake() -> (SslSession, X509) {
+    fn handshake() -> SslSession {
         use openssl::ssl::{Ssl, SslContext, SslFiletype, SslMethod, SslStream, SslVersion};
         use std::os::unix::net::UnixStream;
         let folder = tempfile::tempdir().unwrap();
@@ -192,7 +193,7 @@ mod tests {
         let mut stream = SslStream::new(Ssl::new(&context).unwrap(), here).unwrap();
         stream.connect().unwrap();
         server.join().unwrap();
-        (stream.ssl().session().map(SslSessionRef::to_owned).unwrap(), stream.ssl().peer_certificate().unwrap())
+        stream.ssl().session().map(SslSessionRef::to_owned).unwrap()
     }
 
     #[test]

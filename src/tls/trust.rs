@@ -4,6 +4,7 @@
 //! would otherwise take the cipher level, 0, for both (measured). Each weaker rule is an
 //! opt-in of the admin's, and what is refused says which one would accept it.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -12,9 +13,10 @@ use openssl::ssl::{SslContextBuilder, SslRef, SslVerifyMode};
 use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::verify::{X509CheckFlags, X509VerifyFlags};
 use openssl::x509::{X509, X509Ref, X509StoreContextRef, X509VerifyResult};
+use time::OffsetDateTime;
 
-use super::certificate;
-use super::refusal::{accepts, all_faults, bears, cause_of, common_name_is, fault_of, is_unvouched, is_valid_today};
+use super::certificate::{self, validity};
+use super::refusal::{accepts, all_faults, bears, cause_of, common_name_is, fault_of, is_unvouched};
 use crate::config::settings::Trust;
 use crate::config::values::{Fault, Host};
 use crate::config::{Fingerprint, Settings};
@@ -105,6 +107,23 @@ impl Noted {
     }
 }
 
+/// When a certificate is accepted: all that has to be asked of it again, since neither it nor its judge
+/// changes. Taking it apart each time cost a new connection more than its handshake (measured).
+#[derive(Clone, Debug)]
+pub(super) struct Term(Option<RangeInclusive<OffsetDateTime>>);
+
+impl Term {
+    /// Of a certificate whose dates don't count.
+    pub(super) const fn unlimited() -> Self {
+        Self(None)
+    }
+
+    /// Whether it is accepted at this time.
+    pub(super) fn includes(&self, now: OffsetDateTime) -> bool {
+        self.0.as_ref().is_none_or(|dates| dates.contains(&now))
+    }
+}
+
 impl Judge {
     /// Loads the authorities that the settings name into `context`.
     ///
@@ -162,17 +181,18 @@ impl Judge {
         Ok(verdict)
     }
 
-    /// Whether a certificate that was accepted earlier would be now: pin, or name and dates. For a
+    /// How long a certificate stays accepted by pin, or by name and dates; `None`: it is not. For a
     /// session that is to be resumed, whose handshake shows none.
-    pub(super) fn still_accepts(&self, leaf: &X509Ref) -> bool {
+    pub(super) fn term(&self, leaf: &X509Ref) -> Option<Term> {
         match &self.rule {
-            Rule::Anything => false,
-            Rule::Pins(_) => self.confirm(Some(leaf)).is_ok(),
+            Rule::Anything => None,
+            Rule::Pins(_) => self.confirm(Some(leaf)).is_ok().then(Term::unlimited),
             Rule::Chain { accept, .. } => {
                 let names = accept.contains(&Fault::WrongName)
                     || bears(leaf, &self.name)
                     || matches!(self.name, Host::Address(address) if accept.contains(&Fault::IpInCn) && common_name_is(leaf, address));
-                names && (accept.contains(&Fault::Expired) || is_valid_today(leaf))
+                let dates = if accept.contains(&Fault::Expired) { None } else { Some(validity(leaf).ok()?) };
+                names.then_some(Term(dates))
             }
         }
     }
