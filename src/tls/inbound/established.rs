@@ -15,7 +15,7 @@ use crate::tls::certificate::Facts;
 
 /// The client's side of an established connection.
 pub struct Inbound {
-    connection: ServerConnection,
+    connection: Box<ServerConnection>,
     socket: Socket,
     closing: bool,
     /// What was wrong with a record, until the bytes before it are given out.
@@ -23,7 +23,7 @@ pub struct Inbound {
 }
 
 impl Inbound {
-    pub(super) fn new(connection: ServerConnection, socket: Socket) -> Self {
+    pub(super) fn new(connection: Box<ServerConnection>, socket: Socket) -> Self {
         Self { connection, socket, closing: false, failed: None }
     }
 

@@ -3,7 +3,7 @@
 use std::io;
 
 use rustls::HandshakeKind;
-use rustls::server::{Accepted, Acceptor, ServerConnection};
+use rustls::server::{Accepted, AcceptedAlert, Acceptor, ServerConnection};
 use tokio::io::Interest;
 
 use super::alert::{Alert, end_of_session, fatal, linger, refusal, refuse, turned_away};
@@ -42,14 +42,14 @@ impl Listener {
     /// # Cancel safety
     /// Dropping the future closes the connection.
     pub async fn hello(&self, mut socket: Socket) -> Result<Hello, Error> {
-        let mut acceptor = Acceptor::default();
+        let mut acceptor = Box::new(Acceptor::default());
         loop {
             match acceptor.read_tls(&mut socket) {
                 Ok(0) => return Err(Error::Left),
-                Ok(_) => match acceptor.accept() {
+                Ok(_) => match accept(&mut acceptor) {
                     Ok(Some(accepted)) => return Ok(Hello { accepted, socket, configs: self.configs() }),
                     Ok(None) => {}
-                    Err((error, alert)) => return Err(turned_away(socket, error, alert).await),
+                    Err(refused) => return Err(turned_away(socket, refused.0, refused.1).await),
                 },
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     socket.tcp().ready(Interest::READABLE).await.map_err(Error::Io)?;
@@ -60,9 +60,18 @@ impl Listener {
     }
 }
 
+/// rustls' word on a ClientHello that won't do, and the alert that says so.
+type Unacceptable = Box<(rustls::Error, AcceptedAlert)>;
+
+// Large values are boxed before a future can hold them: it would keep room for them, each time they are
+// moved, for as long as the connection lasts.
+fn accept(acceptor: &mut Acceptor) -> Result<Option<Box<Accepted>>, Unacceptable> {
+    acceptor.accept().map(|accepted| accepted.map(Box::new)).map_err(Box::new)
+}
+
 /// A complete ClientHello.
 pub struct Hello {
-    accepted: Accepted,
+    accepted: Box<Accepted>,
     socket: Socket,
     configs: Configs,
 }
@@ -74,31 +83,35 @@ impl Hello {
     /// [`Error::Tls`] if there is no version, suite or group in common, [`Error::Certificate`] if a session
     /// is resumed whose certificate is no longer good; the client has then been told by an alert.
     pub async fn answer(self) -> Result<Answered, Error> {
+        let authorities = self.configs.authorities.clone();
+        let (socket, computed) = self.compute();
+        let connection = match computed {
+            Ok(connection) => connection,
+            Err(refused) => return Err(turned_away(socket, refused.0, refused.1).await),
+        };
+        // rustls takes a session's certificate as it was judged when the session began.
+        if let Some(authorities) = &authorities
+            && connection.handshake_kind() == Some(HandshakeKind::Resumed)
+            && let Err(error) = authorities.still_accept(connection.peer_certificates())
+        {
+            return Err(end_of_session(socket, error).await);
+        }
+        Ok(Answered { connection, socket, asks_for_certificate: authorities.is_some() })
+    }
+
+    fn compute(self) -> (Socket, Result<Box<ServerConnection>, Unacceptable>) {
         // A client that offers protocols without HTTP/1.1 gets no ALPN at all, as from a server
         // that knows none; with a list in force rustls would refuse it.
         let wants_http =
             self.accepted.client_hello().alpn().is_some_and(|mut offered| offered.any(|name| name == b"http/1.1"));
         let config = if wants_http { self.configs.with_http } else { self.configs.without_alpn };
-        let (socket, authorities) = (self.socket, self.configs.authorities);
-        match self.accepted.into_connection(config) {
-            Ok(connection) => {
-                // rustls takes a session's certificate as it was judged when the session began.
-                if let Some(authorities) = &authorities
-                    && connection.handshake_kind() == Some(HandshakeKind::Resumed)
-                    && let Err(error) = authorities.still_accept(connection.peer_certificates())
-                {
-                    return Err(end_of_session(socket, error).await);
-                }
-                Ok(Answered { connection, socket, asks_for_certificate: authorities.is_some() })
-            }
-            Err((error, alert)) => Err(turned_away(socket, error, alert).await),
-        }
+        (self.socket, self.accepted.into_connection(config).map(Box::new).map_err(Box::new))
     }
 }
 
 /// A ClientHello whose answer is computed and held back.
 pub struct Answered {
-    connection: ServerConnection,
+    connection: Box<ServerConnection>,
     socket: Socket,
     asks_for_certificate: bool,
 }
