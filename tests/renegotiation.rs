@@ -169,6 +169,35 @@ fn needs_root_small_socket_buffers_are_no_deadlock() {
     });
 }
 
+#[test]
+fn needs_root_new_handshake_that_finds_no_room_for_its_hello_is_no_deadlock() {
+    own_network();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        hold(16 << 10);
+        // At some of these lengths the last record of the upload fits into the buffers and nothing does behind it.
+        for up in (28_000..36_000).step_by(125) {
+            let plan = Plan { version: SslVersion::TLS1_2, asks: false, down: 100 << 10, up, every: 1 << 40 };
+            let certificate = Pki::new().server();
+            let target = Renegotiator::deaf_while_it_sends(&certificate, plan);
+            let bridge = Bridge::to(&target).pin(&certificate).start();
+            let (mut from, mut to) = tokio::io::split(bridge.client().await);
+            let (sent, expected) = (Stream::bytes("up", up), Stream::bytes("down", plan.down));
+            let mut received = vec![0; plan.down];
+            let upload = async {
+                to.write_all(&sent).await?;
+                to.flush().await
+            };
+            let moved = async { tokio::join!(upload, from.read_exact(&mut received)) };
+            let moved = tokio::time::timeout(std::time::Duration::from_secs(10), moved).await;
+            let Ok((Ok(()), Ok(_))) = moved else { panic!("{plan:?}: {moved:?}\n{}", bridge.log()) };
+            assert!(received == expected, "{plan:?}: other bytes came down");
+            let told = target.told();
+            assert_eq!((told.up, told.handshakes), (sha256(&sent), 1), "{plan:?}");
+        }
+    });
+}
+
 /// Moves this thread into a network of its own.
 fn own_network() {
     assert!(nix::unistd::geteuid().is_root(), "needs root; leave it out by: tests/run --rootless");

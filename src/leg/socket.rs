@@ -28,6 +28,9 @@ pub struct Socket {
     first_count: usize,
     /// What was read too early, and is read first.
     unread: VecDeque<u8>,
+    /// What was written while the kernel had no room for it, and leaves first: see [`Socket::hold`].
+    held: VecDeque<u8>,
+    holds: bool,
     /// Our direction has ended.
     finished: bool,
     /// The close will be a reset.
@@ -46,6 +49,9 @@ const READS: u32 = 64;
 
 /// What a lingering close reads at most; from then on it only waits for the acknowledgement of ours.
 const LINGER_BYTES: usize = 64 << 20;
+
+/// What a socket holds of a handshake at most: our hello, or a chain of certificates with what follows it.
+const HELD: usize = 64 << 10;
 
 impl Socket {
     /// Takes a connection over: no delay for small writes, keepalive as set.
@@ -66,6 +72,8 @@ impl Socket {
             first: [0; FIRST],
             first_count: 0,
             unread: VecDeque::new(),
+            held: VecDeque::new(),
+            holds: false,
             finished: false,
             aborted: false,
             pause: None,
@@ -90,6 +98,36 @@ impl Socket {
     /// Puts bytes back that belong to whoever reads next.
     pub fn unread(&mut self, bytes: Vec<u8>) {
         self.unread = bytes.into();
+    }
+
+    /// From now on writes do not wait for the kernel, up to [`HELD`] bytes, or do so again.
+    ///
+    /// For the few messages of a handshake: a peer may read nothing before what it sends is read, and a
+    /// TLS library reads nothing before its own message has left.
+    pub fn hold(&mut self, holds: bool) {
+        self.holds = holds;
+    }
+
+    /// Hands to the kernel what is held, and resolves when nothing is.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            match self.send_held() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.tcp.poll_write_ready(cx))?,
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+
+    fn send_held(&mut self) -> io::Result<()> {
+        while !self.held.is_empty() {
+            let count = self.tcp.try_write(self.held.as_slices().0).map_err(torn_down)?;
+            self.held.drain(..count);
+        }
+        self.held.shrink_to_fit();
+        Ok(())
     }
 
     /// Ends the write side, once; the read side stays open.
@@ -198,10 +236,19 @@ fn torn_down(error: io::Error) -> io::Error {
 
 impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.tcp.try_write(bytes).map_err(torn_down)
+        let sent = self.send_held().and_then(|()| self.tcp.try_write(bytes).map_err(torn_down));
+        match sent {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.holds => {
+                let room = HELD.saturating_sub(self.held.len()).min(bytes.len());
+                self.held.extend(&bytes[..room]);
+                if room > 0 { Ok(room) } else { Err(error) }
+            }
+            sent => sent,
+        }
     }
 
     fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.send_held()?;
         self.tcp.try_write_vectored(pieces).map_err(torn_down)
     }
 

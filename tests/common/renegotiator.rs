@@ -80,6 +80,22 @@ impl Renegotiator {
         Self { tcp, told }
     }
 
+    /// One that asks for a new handshake and, before it reads anything, sends all that it has to send.
+    pub fn deaf_while_it_sends(certificate: &Certificate, plan: Plan) -> Self {
+        let context = context(certificate, plan.version);
+        let (tell, told) = mpsc::channel();
+        let tcp = TcpTarget::serve(move |tcp| {
+            let stream = Ssl::new(&context).expect("connection").accept(tcp).expect("the first handshake");
+            let mut serving = Serving::new(stream, plan);
+            // Until the client has sent what it sends, without a way to see that.
+            std::thread::sleep(std::time::Duration::from_millis(30));
+            serving.ask();
+            serving.send_all();
+            let _ = tell.send(serving.run());
+        });
+        Self { tcp, told }
+    }
+
     /// Waits for the end of a connection.
     pub fn told(&self) -> Told {
         self.told.recv_timeout(super::TIMEOUT).expect("a connection that came to its end")
@@ -146,7 +162,8 @@ impl Serving {
             if !is_shaking(self.stream.ssl()) && self.sent < self.plan.down {
                 let piece = &self.down[self.sent..self.plan.down.min(self.sent + 4000)];
                 let written = self.stream.ssl_write(piece);
-                self.is_writing = written.is_err();
+                // A handshake may have begun in its place: then no record is half sent.
+                self.is_writing = written.is_err() && !is_shaking(self.stream.ssl());
                 match written {
                     Ok(count) => {
                         self.sent += count;
@@ -166,6 +183,17 @@ impl Serving {
         let certificate = self.stream.ssl().peer_certificate().is_some();
         let _ = self.stream.shutdown();
         Told { up: sha256(&self.up), handshakes: self.asked, certificate }
+    }
+
+    fn send_all(&mut self) {
+        while self.sent < self.plan.down {
+            let piece = &self.down[self.sent..self.plan.down.min(self.sent + 4000)];
+            match self.stream.ssl_write(piece) {
+                Ok(count) => self.sent += count,
+                Err(error) if waits(&error) => self.wait(events(&error)),
+                Err(error) => panic!("after {} down: {error:?}", self.sent),
+            }
+        }
     }
 
     #[allow(unsafe_code)]

@@ -123,7 +123,14 @@ impl Outbound {
         if let Some(how) = self.ended {
             return Poll::Ready(Ok(Fill::Ended(how)));
         }
+        // A read may begin a new handshake, or go on with one. A server that is in the middle of a record
+        // may not read our message before we have read that record.
+        self.stream.get_mut().hold(true);
         let read = self.drive(cx, |stream| stream.ssl_read(buffer));
+        let socket = self.stream.get_mut();
+        socket.hold(false);
+        // Whoever is asked to read next, or to write, sends on; what fails shows there.
+        let _ = socket.poll_held(cx);
         if !is_renegotiating(self.stream.ssl()) {
             self.overtime.clear();
         } else if read.is_pending() {
