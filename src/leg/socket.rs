@@ -100,7 +100,7 @@ impl Socket {
         self.unread = bytes.into();
     }
 
-    /// From now on writes do not wait for the kernel, up to [`HELD`] bytes, or do so again.
+    /// From now on writes do not wait for the kernel, up to 64 KiB, or do so again.
     ///
     /// For the few messages of a handshake: a peer may read nothing before what it sends is read, and a
     /// TLS library reads nothing before its own message has left.
