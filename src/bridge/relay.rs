@@ -1,7 +1,8 @@
 //! Moves bytes between two legs until both have ended.
 //!
-//! Knows no TLS and no sockets. One buffer a direction is all that is ever held: while it is not
-//! empty nothing more is read from that side, and that is the back-pressure.
+//! Knows no TLS and no sockets. One buffer of 64 KiB a direction is all that is ever held: while it is
+//! not empty nothing more is read from that side, and that is the back-pressure. An empty one is given
+//! back, so that a connection at rest holds none.
 //!
 //! Invariants:
 //! * bytes leave in the order they came, each exactly once;
@@ -22,7 +23,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 use self::direction::{Custom, Direction, State};
-use crate::leg::{Ending, Leg};
+use crate::leg::{Ending, Leg, buffer};
 
 /// How long silence may last.
 #[derive(Clone, Copy, Debug)]
@@ -86,9 +87,6 @@ pub enum End {
     Unanswered(Duration),
 }
 
-/// Bytes in flight in either direction: one full TLS record.
-const BUFFER: usize = 16 << 10;
-
 /// How often a direction goes on before the other gets its turn, and how many turns both get
 /// before other connections do.
 const TURNS: usize = 16;
@@ -98,7 +96,12 @@ const TURNS: usize = 16;
 /// # Cancel safety
 /// Dropping the future drops bytes in its buffers: only for ending the connection.
 pub async fn run(client: &mut impl Leg, target: &mut impl Leg, terms: Terms) -> Outcome {
-    let mut relay = Relay::new(terms);
+    run_within(client, target, terms, buffer::SIZE).await
+}
+
+/// The same with so much of each buffer in use.
+async fn run_within(client: &mut impl Leg, target: &mut impl Leg, terms: Terms, room: usize) -> Outcome {
+    let mut relay = Relay::new(terms, room);
     let outcome = poll_fn(|cx| relay.poll(cx, client, target)).await;
     // A client that is gone takes nothing more. One whose target broke off may have an answer to read.
     let client_is_gone = outcome.by == Side::Client && matches!(outcome.end, End::Failed(_) | End::Peer(Ending::Reset));
@@ -137,12 +140,12 @@ struct Relay {
 const LOOK: Duration = Duration::from_secs(1);
 
 impl Relay {
-    fn new(terms: Terms) -> Self {
+    fn new(terms: Terms, room: usize) -> Self {
         let now = Instant::now();
         let alarm = Box::pin(tokio::time::sleep_until(now));
         Self {
-            up: Direction::new(Custom { holds: terms.hold.is_some(), fin: Ending::Fin }),
-            down: Direction::new(Custom { holds: false, fin: terms.target_fin }),
+            up: Direction::new(Custom { holds: terms.hold.is_some(), fin: Ending::Fin }, room),
+            down: Direction::new(Custom { holds: false, fin: terms.target_fin }, room),
             first: None,
             terms,
             owed: false,

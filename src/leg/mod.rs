@@ -5,6 +5,7 @@
 //! have to read before it can write and the other way round (renegotiation, key update), and a
 //! second task's waker would be lost.
 
+pub mod buffer;
 pub mod health;
 pub mod proxy;
 pub mod socket;

@@ -2,7 +2,8 @@
 
 use std::task::{Context, Poll, ready};
 
-use super::{BUFFER, End, TURNS};
+use super::{End, TURNS};
+use crate::leg::buffer::Buffer;
 use crate::leg::{Ending, Fill, Leg};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +32,10 @@ pub(super) struct Custom {
 
 #[derive(Debug)]
 pub(super) struct Direction {
-    buffer: Box<[u8]>,
+    /// Held while bytes are in it.
+    buffer: Option<Buffer>,
+    /// How much of a buffer is used.
+    room: usize,
     start: usize,
     end: usize,
     pub(super) state: State,
@@ -52,10 +56,10 @@ pub(super) struct Direction {
 const DROPPED: usize = 64 << 20;
 
 impl Direction {
-    pub(super) fn new(custom: Custom) -> Self {
-        let buffer = vec![0; BUFFER].into_boxed_slice();
+    pub(super) fn new(custom: Custom, room: usize) -> Self {
         Self {
-            buffer,
+            buffer: None,
+            room,
             start: 0,
             end: 0,
             state: State::Open,
@@ -86,16 +90,29 @@ impl Direction {
         true
     }
 
+    /// Takes what the source gives at once, until the buffer is full: the fewer and larger the writes, the
+    /// fewer the records and system calls.
     fn fill(&mut self, cx: &mut Context<'_>, source: &mut impl Leg, sink: &mut impl Leg) -> Poll<()> {
-        match self.read(cx, source) {
-            Poll::Ready(Some(count)) => (self.start, self.end) = (0, count),
-            Poll::Ready(None) => {
-                self.state = match self.news {
-                    Some(End::Peer(how @ (Ending::CloseNotify | Ending::Fin | Ending::Truncated))) => self.told(how),
-                    _ => State::Ending(Ending::Reset),
+        let mut buffer = Buffer::take();
+        (self.start, self.end) = (0, 0);
+        while self.end < self.room {
+            match self.read(cx, source, &mut buffer[self.end..self.room]) {
+                Poll::Ready(Some(count)) => self.end += count,
+                Poll::Ready(None) => {
+                    self.state = match self.news {
+                        Some(End::Peer(how @ (Ending::CloseNotify | Ending::Fin | Ending::Truncated))) => {
+                            self.told(how)
+                        }
+                        _ => State::Ending(Ending::Reset),
+                    };
+                    break;
                 }
+                Poll::Pending if self.end > 0 => break,
+                Poll::Pending => return self.flush(cx, sink),
             }
-            Poll::Pending => return self.flush(cx, sink),
+        }
+        if self.end > 0 {
+            self.buffer = Some(buffer);
         }
         Poll::Ready(())
     }
@@ -110,8 +127,8 @@ impl Direction {
     }
 
     /// `None`: the source has ended, and `news` says how.
-    fn read(&mut self, cx: &mut Context<'_>, source: &mut impl Leg) -> Poll<Option<usize>> {
-        let end = match ready!(source.poll_fill(cx, &mut self.buffer)) {
+    fn read(&mut self, cx: &mut Context<'_>, source: &mut impl Leg, buffer: &mut [u8]) -> Poll<Option<usize>> {
+        let end = match ready!(source.poll_fill(cx, buffer)) {
             Ok(Fill::Bytes(count)) => return Poll::Ready(Some(count)),
             Ok(Fill::Ended(how)) => End::Peer(how),
             Err(error) => End::Failed(error),
@@ -125,16 +142,20 @@ impl Direction {
         if self.has_ended || self.drop_left == 0 {
             return Poll::Pending;
         }
-        if let Some(count) = ready!(self.read(cx, source)) {
+        if let Some(count) = ready!(self.read(cx, source, &mut Buffer::take())) {
             self.drop_left = self.drop_left.saturating_sub(count);
         }
         Poll::Ready(())
     }
 
     fn write(&mut self, cx: &mut Context<'_>, sink: &mut impl Leg) -> Poll<()> {
-        match sink.poll_write(cx, &self.buffer[self.start..self.end]) {
+        let Some(buffer) = &self.buffer else { return Poll::Pending };
+        match sink.poll_write(cx, &buffer[self.start..self.end]) {
             Poll::Ready(Ok(count)) => {
                 self.start += count;
+                if self.start == self.end {
+                    self.buffer = None;
+                }
                 self.moved += count as u64;
                 self.unflushed = true;
             }
@@ -197,7 +218,7 @@ impl Direction {
     }
 
     pub(super) fn is_held(&self) -> bool {
-        matches!(self.state, State::Held(_))
+        matches!(self.state, State::Held(_)) && self.start == self.end
     }
 
     /// Bytes wait for a sink that does not take them.
