@@ -110,7 +110,7 @@ pub async fn receive(socket: &mut Socket) -> Result<Header, Failed> {
             Err(error) => return Err(Failed::Io(error)),
         }
         if let Some(header) = parse(&bytes).map_err(Failed::Malformed)? {
-            socket.unread(bytes.split_off(header.length));
+            socket.unread(&bytes[header.length..]);
             return Ok(header);
         }
     }

@@ -1,17 +1,22 @@
 //! A TCP connection as both TLS libraries want it: plain reads and writes that may say `WouldBlock`.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use nix::sys::socket::{MsgFlags, recv};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::task::coop;
 use tokio::time::{Sleep, sleep};
 
+use super::buffer::{self, Buffer};
 use super::health::Health;
 use crate::config::settings::Keepalive;
 
@@ -26,8 +31,8 @@ pub struct Socket {
     /// The peer's first bytes, which tell what it speaks if it isn't TLS, or how old its TLS is.
     first: [u8; FIRST],
     first_count: usize,
-    /// What was read too early, and is read first.
-    unread: VecDeque<u8>,
+    /// What was read from the kernel and not given out yet; gone with the last byte.
+    ahead: Option<Ahead>,
     /// What was written while the kernel had no room for it, and leaves first: see [`Socket::hold`].
     held: VecDeque<u8>,
     holds: bool,
@@ -37,6 +42,15 @@ pub struct Socket {
     aborted: bool,
     /// Until the send queue is looked at again.
     pause: Option<Pin<Box<Sleep>>>,
+}
+
+/// Bytes that one system call brought, which the TLS libraries then take in pieces: rustls asks for 4 KiB
+/// at once, OpenSSL for a record's header and then for its body.
+#[derive(Debug)]
+struct Ahead {
+    buffer: Buffer,
+    start: usize,
+    end: usize,
 }
 
 /// As many bytes as lead to the version in a ClientHello: record header, handshake header, version.
@@ -71,7 +85,7 @@ impl Socket {
             linger_left: LINGER_BYTES,
             first: [0; FIRST],
             first_count: 0,
-            unread: VecDeque::new(),
+            ahead: None,
             held: VecDeque::new(),
             holds: false,
             finished: false,
@@ -96,8 +110,57 @@ impl Socket {
     }
 
     /// Puts bytes back that belong to whoever reads next.
-    pub fn unread(&mut self, bytes: Vec<u8>) {
-        self.unread = bytes.into();
+    ///
+    /// # Panics
+    /// If they are more than a buffer holds ([`buffer::SIZE`]).
+    pub fn unread(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            let mut buffer = Buffer::take();
+            buffer[..bytes.len()].copy_from_slice(bytes);
+            self.ahead = Some(Ahead { buffer, start: 0, end: bytes.len() });
+        }
+    }
+
+    /// Whether a read may bring something; if not, the task is woken when one may.
+    ///
+    /// # Errors
+    /// The runtime is shutting down.
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.ahead.is_none() {
+            return self.tcp.poll_read_ready(cx);
+        }
+        // What is here costs a turn as well, or a peer whose bytes always are would keep the thread.
+        ready!(coop::poll_proceed(cx)).made_progress();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits until a read may bring something.
+    ///
+    /// # Errors
+    /// As [`Socket::poll_read_ready`].
+    ///
+    /// # Cancel safety
+    /// Nothing is read.
+    pub async fn readable(&self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_read_ready(cx)).await
+    }
+
+    /// Reads what the kernel has, up to a buffer; nothing, if the peer has ended.
+    fn fetch(&self) -> io::Result<Ahead> {
+        let mut buffer = Buffer::take();
+        let mut read = None;
+        let left = self.tcp.try_io(Interest::READABLE, || {
+            let count = recv(self.tcp.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+            read = Some(count);
+            // Fewer than there is room for: the kernel has no more. The runtime takes note of it as of
+            // the event from before the read, so that the next attempt waits without a system call and
+            // what came meanwhile is not missed; of a peer's FIN it keeps knowing.
+            if count > 0 && count < buffer::SIZE { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        match read {
+            Some(end) => Ok(Ahead { buffer, start: 0, end }),
+            None => Err(left.err().map_or_else(|| io::ErrorKind::WouldBlock.into(), torn_down)),
+        }
     }
 
     /// From now on writes do not wait for the kernel, up to 64 KiB, or do so again.
@@ -163,6 +226,9 @@ impl Socket {
         if self.aborted || self.finish().is_err() {
             return Poll::Ready(());
         }
+        if let Some(ahead) = self.ahead.take() {
+            self.linger_left = self.linger_left.saturating_sub(ahead.end - ahead.start);
+        }
         let mut scratch = [0; 16 << 10];
         while self.linger_left > 0 {
             match self.tcp.try_read(&mut scratch) {
@@ -197,10 +263,14 @@ impl Socket {
 
     /// Resolves when the peer has ended or reset the connection; never while bytes or silence come.
     pub async fn ended(&self) {
+        if self.ahead.is_some() {
+            // Bytes hide the end of the stream, but not a reset, and so do those below.
+            _ = self.tcp.ready(Interest::ERROR).await;
+            return;
+        }
         let mut byte = [0];
         match self.tcp.peek(&mut byte).await {
             Ok(0) | Err(_) => {}
-            // More bytes hide the end of the stream, but not a reset.
             Ok(_) => _ = self.tcp.ready(Interest::ERROR).await,
         }
     }
@@ -213,11 +283,16 @@ impl Read for Socket {
         if reads >= READS {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let count = if self.unread.is_empty() {
-            self.tcp.try_read(buffer).map_err(torn_down)?
-        } else {
-            self.unread.read(buffer)?
+        let mut ahead = match self.ahead.take() {
+            Some(ahead) => ahead,
+            None => self.fetch()?,
         };
+        let count = buffer.len().min(ahead.end - ahead.start);
+        buffer[..count].copy_from_slice(&ahead.buffer[ahead.start..][..count]);
+        ahead.start += count;
+        if ahead.start < ahead.end {
+            self.ahead = Some(ahead);
+        }
         self.reads = reads + 1;
         if self.first_count < self.first.len() {
             let more = count.min(self.first.len() - self.first_count);
@@ -266,7 +341,6 @@ const UNSPECIFIED: nix::libc::sa_family_t = 0;
 /// Ends a connection with a reset, as a close does after a linger of no time, but keeps the descriptor
 /// (connect(2), on dissolving an association).
 pub(super) fn dissolve(tcp: &TcpStream) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
     let nowhere = nix::libc::sockaddr { sa_family: UNSPECIFIED, sa_data: [0; 14] };
     let length = nix::libc::socklen_t::try_from(size_of_val(&nowhere)).map_err(io::Error::other)?;
     // SAFETY: the descriptor is open while `tcp` is borrowed, and the address is as long as it says.
@@ -284,7 +358,6 @@ const ENDED: [u8; 5] = [6, CLOSED, 8, 9, 11];
 
 /// The state of the connection (`TCP_INFO`, tcp(7)), whose first byte it is.
 fn state(tcp: &TcpStream) -> io::Result<u8> {
-    use std::os::fd::AsRawFd;
     let mut state = 0_u8;
     let mut length: nix::libc::socklen_t = 1;
     // SAFETY: the descriptor is open while `tcp` is borrowed, and the call writes at most `length` bytes.
@@ -298,10 +371,12 @@ fn state(tcp: &TcpStream) -> io::Result<u8> {
 
 /// Bytes that the peer has not acknowledged (SIOCOUTQ, tcp(7)).
 fn unsent(tcp: &TcpStream) -> io::Result<usize> {
-    use std::os::fd::AsRawFd;
     let mut count = 0;
     // SAFETY: the descriptor is open while `tcp` is borrowed, and the call writes one int.
     #[allow(unsafe_code)]
     let answer = unsafe { nix::libc::ioctl(tcp.as_raw_fd(), nix::libc::TIOCOUTQ, &raw mut count) };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(usize::try_from(count).unwrap_or(0)) }
 }
+
+#[cfg(test)]
+mod tests;

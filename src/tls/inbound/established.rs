@@ -72,6 +72,8 @@ impl Inbound {
     /// `failed` then tell.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
+            // At rest this is all that is asked.
+            ready!(self.socket.poll_read_ready(cx))?;
             match self.connection.read_tls(&mut self.socket) {
                 Ok(0) => return Poll::Ready(Ok(())),
                 Ok(_) => {
@@ -82,9 +84,7 @@ impl Inbound {
                     }
                     return Poll::Ready(Ok(()));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(self.socket.tcp().poll_read_ready(cx))?;
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }

@@ -52,7 +52,7 @@ impl Listener {
                     Err(refused) => return Err(turned_away(socket, refused.0, refused.1).await),
                 },
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    socket.tcp().ready(Interest::READABLE).await.map_err(Error::Io)?;
+                    socket.readable().await.map_err(Error::Io)?;
                 }
                 Err(error) => return Err(Error::Io(error)),
             }
@@ -168,7 +168,7 @@ impl Answered {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.socket.tcp().ready(Interest::READABLE).await.map_err(Error::Io)?;
+                    self.socket.readable().await.map_err(Error::Io)?;
                 }
                 Err(error) => return Err(Error::Io(error)),
             }

@@ -92,11 +92,11 @@ impl Outbound {
                 Ok(value) => return Poll::Ready(Ok(value)),
                 Err(error) => error,
             };
-            let tcp = self.stream.get_ref().tcp();
+            let socket = self.stream.get_ref();
             // A failure of the wait itself shows in the next attempt.
             let _ = match error.code() {
-                ErrorCode::WANT_READ if error.io_error().is_some() => ready!(tcp.poll_read_ready(cx)),
-                ErrorCode::WANT_WRITE => ready!(tcp.poll_write_ready(cx)),
+                ErrorCode::WANT_READ if error.io_error().is_some() => ready!(socket.poll_read_ready(cx)),
+                ErrorCode::WANT_WRITE => ready!(socket.tcp().poll_write_ready(cx)),
                 ErrorCode::WANT_READ => Ok(()),
                 _ => return Poll::Ready(Err(error)),
             };
@@ -122,6 +122,11 @@ impl Outbound {
     fn read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<Fill>> {
         if let Some(how) = self.ended {
             return Poll::Ready(Ok(Fill::Ended(how)));
+        }
+        if !is_renegotiating(self.stream.ssl()) && !has_pending(self.stream.ssl()) {
+            // At rest this is all that is asked; what fails shows in the read.
+            self.overtime.clear();
+            let _ = ready!(self.stream.get_ref().poll_read_ready(cx));
         }
         // A read may begin a new handshake, or go on with one. A server that is in the middle of a record
         // may not read our message before we have read that record.
@@ -224,24 +229,36 @@ fn is_renegotiating(ssl: &SslRef) -> bool {
     !ssl.is_init_finished() || unsafe { SSL_renegotiate_pending(ssl.as_ptr()) } != 0
 }
 
+/// Whether OpenSSL holds anything of a record, be it decrypted or not.
+#[allow(unsafe_code)]
+fn has_pending(ssl: &SslRef) -> bool {
+    use foreign_types::ForeignTypeRef;
+    unsafe extern "C" {
+        fn SSL_has_pending(ssl: *const openssl_sys::SSL) -> std::ffi::c_int;
+    }
+    // SAFETY: the connection is alive, and the call only looks at it.
+    unsafe { SSL_has_pending(ssl.as_ptr()) != 0 }
+}
+
 /// Whether a part of a record has come, and nothing of it was given out.
 #[allow(unsafe_code)]
 fn is_inside_record(ssl: &SslRef) -> bool {
     use foreign_types::ForeignTypeRef;
     unsafe extern "C" {
-        fn SSL_has_pending(ssl: *const openssl_sys::SSL) -> std::ffi::c_int;
         fn SSL_rstate_string(ssl: *const openssl_sys::SSL) -> *const std::ffi::c_char;
     }
-    // SAFETY: the connection is alive, the calls only look at it, and the answer is a constant string.
-    unsafe {
-        // The header is complete, and the body is awaited (SSL_rstate_string(3)); or a part of the header is there.
-        std::ffi::CStr::from_ptr(SSL_rstate_string(ssl.as_ptr())) == c"RB" || SSL_has_pending(ssl.as_ptr()) != 0
-    }
+    // SAFETY: the connection is alive, the call only looks at it, and the answer is a constant string.
+    let state = unsafe { std::ffi::CStr::from_ptr(SSL_rstate_string(ssl.as_ptr())) };
+    // The header is complete, and the body is awaited (SSL_rstate_string(3)); or a part of the header is there.
+    state == c"RB" || has_pending(ssl)
 }
 
 /// How often one operation goes on before other tasks get their turn: a peer that drips records
 /// would otherwise keep a thread.
 const ATTEMPTS: usize = 64;
+
+/// The most that one record holds (RFC 5246 §6.2.1).
+const RECORD: usize = 16 << 10;
 
 impl Leg for Outbound {
     fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<Fill>> {
@@ -260,6 +277,9 @@ impl Leg for Outbound {
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_settled(cx))?;
+        // One record a call: behind the rest of one that had to wait, OpenSSL would begin the next in the
+        // same call, be a new handshake asked for or not.
+        let bytes = &bytes[..bytes.len().min(RECORD)];
         let written = self.drive(cx, |stream| stream.ssl_write(bytes)).map_err(as_io);
         self.is_writing = written.is_pending();
         written
