@@ -2,7 +2,8 @@
 //!
 //! Knows no TLS and no sockets. One buffer of 64 KiB a direction is all that is ever held: while it is
 //! not empty nothing more is read from that side, and that is the back-pressure. An empty one is given
-//! back, so that a connection at rest holds none.
+//! back, so that a connection at rest holds none. The legs hold one each in either direction, of what was
+//! read and of what is to leave, on the same terms.
 //!
 //! Invariants:
 //! * bytes leave in the order they came, each exactly once;
@@ -96,7 +97,7 @@ const TURNS: usize = 16;
 /// # Cancel safety
 /// Dropping the future drops bytes in its buffers: only for ending the connection.
 pub async fn run(client: &mut impl Leg, target: &mut impl Leg, terms: Terms) -> Outcome {
-    run_within(client, target, terms, buffer::SIZE).await
+    run_within(client, target, terms, buffer::STREAM).await
 }
 
 /// The same with so much of each buffer in use.

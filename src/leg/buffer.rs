@@ -6,9 +6,12 @@
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
-/// Bytes in one buffer: four full TLS records, as much as rustls takes at once and as OpenSSL encrypts
-/// together where it can.
-pub const SIZE: usize = 64 << 10;
+/// Bytes of a stream that are moved at once: four full TLS records, as much as rustls takes and as OpenSSL
+/// encrypts together where it can.
+pub const STREAM: usize = 64 << 10;
+
+/// Bytes in one buffer: as much of a stream, or the same as TLS sends it.
+pub const SIZE: usize = STREAM + (4 << 10);
 
 /// Free buffers that a thread keeps. One turn of a connection uses three at once; more lie with
 /// connections whose peers are slow.

@@ -1,6 +1,7 @@
 //! A TCP connection as both TLS libraries want it: plain reads and writes that may say `WouldBlock`.
 
-use std::collections::VecDeque;
+mod outgoing;
+
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::AsRawFd;
@@ -16,7 +17,9 @@ use tokio::net::TcpStream;
 use tokio::task::coop;
 use tokio::time::{Sleep, sleep};
 
-use super::buffer::{self, Buffer};
+use self::outgoing::Outgoing;
+pub use self::outgoing::Writes;
+use super::buffer::Buffer;
 use super::health::Health;
 use crate::config::settings::Keepalive;
 
@@ -33,9 +36,9 @@ pub struct Socket {
     first_count: usize,
     /// What was read from the kernel and not given out yet; gone with the last byte.
     ahead: Option<Ahead>,
-    /// What was written while the kernel had no room for it, and leaves first: see [`Socket::hold`].
-    held: VecDeque<u8>,
-    holds: bool,
+    /// What was written and the kernel does not have yet; it leaves first.
+    outgoing: Outgoing,
+    writes: Writes,
     /// Our direction has ended.
     finished: bool,
     /// The close will be a reset.
@@ -64,9 +67,6 @@ const READS: u32 = 64;
 /// What a lingering close reads at most; from then on it only waits for the acknowledgement of ours.
 const LINGER_BYTES: usize = 64 << 20;
 
-/// What a socket holds of a handshake at most: our hello, or a chain of certificates with what follows it.
-const HELD: usize = 64 << 10;
-
 impl Socket {
     /// Takes a connection over: no delay for small writes, keepalive as set.
     ///
@@ -86,8 +86,8 @@ impl Socket {
             first: [0; FIRST],
             first_count: 0,
             ahead: None,
-            held: VecDeque::new(),
-            holds: false,
+            outgoing: Outgoing::default(),
+            writes: Writes::Through,
             finished: false,
             aborted: false,
             pause: None,
@@ -112,7 +112,7 @@ impl Socket {
     /// Puts bytes back that belong to whoever reads next.
     ///
     /// # Panics
-    /// If they are more than a buffer holds ([`buffer::SIZE`]).
+    /// If they are more than a buffer holds ([`SIZE`](super::buffer::SIZE)).
     pub fn unread(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
             let mut buffer = Buffer::take();
@@ -155,7 +155,7 @@ impl Socket {
             // Fewer than there is room for: the kernel has no more. The runtime takes note of it as of
             // the event from before the read, so that the next attempt waits without a system call and
             // what came meanwhile is not missed; of a peer's FIN it keeps knowing.
-            if count > 0 && count < buffer::SIZE { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            if count > 0 && count < buffer.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
         });
         match read {
             Some(end) => Ok(Ahead { buffer, start: 0, end }),
@@ -163,34 +163,25 @@ impl Socket {
         }
     }
 
-    /// From now on writes do not wait for the kernel, up to 64 KiB, or do so again.
+    /// Whether writes wait for the kernel from now on.
     ///
-    /// For the few messages of a handshake: a peer may read nothing before what it sends is read, and a
-    /// TLS library reads nothing before its own message has left.
-    pub fn hold(&mut self, holds: bool) {
-        self.holds = holds;
+    /// A peer may read nothing before what it sends is read, and a TLS library reads nothing before its own
+    /// message has left; nor does it say what became of a message that had to wait. So it shall not wait.
+    pub fn set_writes(&mut self, writes: Writes) {
+        self.writes = writes;
     }
 
     /// Hands to the kernel what is held, and resolves when nothing is.
     ///
     /// # Errors
     /// The connection is gone.
-    pub fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            match self.send_held() {
+            match self.outgoing.send(&self.tcp) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.tcp.poll_write_ready(cx))?,
                 done => return Poll::Ready(done),
             }
         }
-    }
-
-    fn send_held(&mut self) -> io::Result<()> {
-        while !self.held.is_empty() {
-            let count = self.tcp.try_write(self.held.as_slices().0).map_err(torn_down)?;
-            self.held.drain(..count);
-        }
-        self.held.shrink_to_fit();
-        Ok(())
     }
 
     /// Ends the write side, once; the read side stays open.
@@ -311,19 +302,24 @@ fn torn_down(error: io::Error) -> io::Error {
 
 impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let sent = self.send_held().and_then(|()| self.tcp.try_write(bytes).map_err(torn_down));
+        if self.writes == Writes::Gathered {
+            let count = self.outgoing.gather(bytes);
+            if count > 0 {
+                return Ok(count);
+            }
+        }
+        let sent = self.outgoing.send(&self.tcp).and_then(|()| self.tcp.try_write(bytes).map_err(torn_down));
         match sent {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.holds => {
-                let room = HELD.saturating_sub(self.held.len()).min(bytes.len());
-                self.held.extend(&bytes[..room]);
-                if room > 0 { Ok(room) } else { Err(error) }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.writes != Writes::Through => {
+                let count = self.outgoing.hold(bytes);
+                if count > 0 { Ok(count) } else { Err(error) }
             }
             sent => sent,
         }
     }
 
     fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.send_held()?;
+        self.outgoing.send(&self.tcp)?;
         self.tcp.try_write_vectored(pieces).map_err(torn_down)
     }
 

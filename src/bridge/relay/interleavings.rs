@@ -388,7 +388,7 @@ const TURNS_FOR_THE_WORSE: usize = 3;
 fn every_small_connection_keeps_what_the_relay_promises() {
     let ends = [(false, Ending::Fin), (false, Ending::CloseNotify), (true, Ending::Fin)];
     // A chunk, a chunk and a part of the next, all that is said.
-    let all = [CHUNK, CHUNK + 1, buffer::SIZE].map(|room| ends.map(|(holds, fin)| (holds, fin, room)));
+    let all = [CHUNK, CHUNK + 1, buffer::STREAM].map(|room| ends.map(|(holds, fin)| (holds, fin, room)));
     let all = all.concat();
     let runs: usize = std::thread::scope(|scope| {
         let play = |(holds, fin, room)| scope.spawn(move || play_all(terms(holds, fin), room, TURNS_FOR_THE_WORSE, 2));

@@ -72,3 +72,69 @@ async fn bytes_that_were_put_back_hide_the_end_and_hold_no_buffer_once_they_are_
     timeout(SOON, socket.ended()).await.unwrap();
     assert_eq!(next(&mut socket, &mut piece).await, 0);
 }
+
+/// Writes until neither the kernel nor the socket takes more; what it took.
+fn write_all(socket: &mut Socket, bytes: &[u8]) -> usize {
+    let mut taken = 0;
+    while taken < bytes.len() {
+        match socket.write(&bytes[taken..]) {
+            Ok(count) => taken += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    taken
+}
+
+/// Fills the kernel's queue, whose bytes come first; then writes what `kinds` say; the peer reads all.
+async fn comes_in_order(kinds: &[Writes]) {
+    let (mut socket, mut peer) = pair().await;
+    let bytes: Vec<u8> = (0_u8..=250).cycle().take(64 << 20).collect();
+    let mut taken = write_all(&mut socket, &bytes);
+    for kind in kinds {
+        socket.set_writes(*kind);
+        let held = write_all(&mut socket, &bytes[taken..][..20_000]);
+        assert_eq!(held, 20_000, "{kind:?} of {kinds:?}");
+        taken += held;
+    }
+    socket.set_writes(Writes::Through);
+    assert_eq!(socket.write(&bytes[taken..]).unwrap_err().kind(), io::ErrorKind::WouldBlock, "{kinds:?}");
+    let mut received = vec![0; taken];
+    let (sent, _) =
+        tokio::join!(poll_fn(|cx| socket.poll_sent(cx)), tokio::io::AsyncReadExt::read_exact(&mut peer, &mut received));
+    sent.unwrap();
+    assert!(received == bytes[..taken], "{kinds:?}");
+    assert!(!socket.outgoing.holds_memory());
+}
+
+#[tokio::test]
+async fn what_the_kernel_has_no_room_for_is_held_and_leaves_in_order() {
+    use Writes::{Gathered, Held};
+    for kinds in [&[Held][..], &[Gathered], &[Gathered, Held], &[Held, Gathered], &[Gathered, Held, Gathered]] {
+        comes_in_order(kinds).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_gathered_leaves_together_and_not_before_it_is_sent() {
+    let (mut socket, peer) = pair().await;
+    socket.set_writes(Writes::Gathered);
+    for piece in [&b"ab"[..], b"cd", b"e"] {
+        assert_eq!(socket.write(piece).unwrap(), piece.len());
+    }
+    let mut piece = [0; 100];
+    assert!(timeout(Duration::from_millis(100), peer.peek(&mut piece)).await.is_err(), "it left at once");
+    poll_fn(|cx| socket.poll_sent(cx)).await.unwrap();
+    assert_eq!(timeout(SOON, peer.peek(&mut piece)).await.unwrap().unwrap(), 5);
+    assert_eq!(piece[..5], *b"abcde");
+}
+
+#[tokio::test]
+async fn no_more_is_held_than_a_buffer_and_a_handshake() {
+    let (mut socket, _peer) = pair().await;
+    let bytes = vec![0; 64 << 20];
+    let full = write_all(&mut socket, &bytes);
+    socket.set_writes(Writes::Gathered);
+    let held = write_all(&mut socket, &bytes[full..]);
+    assert_eq!(held, crate::leg::buffer::SIZE + (64 << 10));
+}

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::config::values::duration_text;
 use crate::leg::health::Health;
-use crate::leg::socket::Socket;
+use crate::leg::socket::{Socket, Writes};
 use crate::leg::{Ending, Fill, Leg};
 use crate::tls::explain;
 use crate::tls::inbound::is_reset;
@@ -24,15 +24,13 @@ pub struct Outbound {
     ended: Option<Ending>,
     /// What came while a new handshake kept a write waiting.
     early: Early,
-    /// A write has begun and is to be repeated.
-    is_writing: bool,
     /// The deadline of a new handshake.
     overtime: Overtime,
 }
 
 impl Outbound {
     pub(super) fn new(stream: SslStream<Socket>, overtime: Overtime) -> Self {
-        Self { stream, ended: None, early: Early::default(), is_writing: false, overtime }
+        Self { stream, ended: None, early: Early::default(), overtime }
     }
 
     /// `1.0`, `1.1` or `1.2`.
@@ -130,12 +128,12 @@ impl Outbound {
         }
         // A read may begin a new handshake, or go on with one. A server that is in the middle of a record
         // may not read our message before we have read that record.
-        self.stream.get_mut().hold(true);
+        self.stream.get_mut().set_writes(Writes::Held);
         let read = self.drive(cx, |stream| stream.ssl_read(buffer));
         let socket = self.stream.get_mut();
-        socket.hold(false);
+        socket.set_writes(Writes::Through);
         // Whoever is asked to read next, or to write, sends on; what fails shows there.
-        let _ = socket.poll_held(cx);
+        let _ = socket.poll_sent(cx);
         if !is_renegotiating(self.stream.ssl()) {
             self.overtime.clear();
         } else if read.is_pending() {
@@ -159,6 +157,21 @@ impl Outbound {
         })
     }
 
+    /// Encrypts for the socket, which takes all of it; how much of `bytes` that was, at least one.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut taken = 0;
+        while taken < bytes.len() {
+            drop(ErrorStack::get());
+            match self.stream.ssl_write(&bytes[taken..]) {
+                Ok(count) => taken += count,
+                Err(error) if taken == 0 => return Err(as_io(error)),
+                // It comes again.
+                Err(_) => break,
+            }
+        }
+        Ok(taken)
+    }
+
     /// Lets a new handshake that the server has asked for come to its end.
     ///
     /// Until it does, the server's bytes still arrive, and OpenSSL takes them for a violation of the
@@ -166,8 +179,7 @@ impl Outbound {
     /// write goes on meanwhile; what is read is kept for [`Leg::poll_fill`]. When [`EARLY`] bytes are
     /// kept, it waits for that to be called, by the task that polls both.
     fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // A record that has begun to leave comes first; OpenSSL begins no handshake before its end.
-        while !self.is_writing && is_renegotiating(self.stream.ssl()) {
+        while is_renegotiating(self.stream.ssl()) {
             if self.early.is_full() {
                 return Poll::Pending;
             }
@@ -257,9 +269,6 @@ fn is_inside_record(ssl: &SslRef) -> bool {
 /// would otherwise keep a thread.
 const ATTEMPTS: usize = 64;
 
-/// The most that one record holds (RFC 5246 §6.2.1).
-const RECORD: usize = 16 << 10;
-
 impl Leg for Outbound {
     fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<Fill>> {
         let early = self.early.take(buffer);
@@ -277,20 +286,25 @@ impl Leg for Outbound {
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_settled(cx))?;
-        // One record a call: behind the rest of one that had to wait, OpenSSL would begin the next in the
-        // same call, be a new handshake asked for or not.
-        let bytes = &bytes[..bytes.len().min(RECORD)];
-        let written = self.drive(cx, |stream| stream.ssl_write(bytes)).map_err(as_io);
-        self.is_writing = written.is_pending();
-        written
+        // So that a buffer has room for all that is written now.
+        ready!(self.stream.get_mut().poll_sent(cx))?;
+        self.stream.get_mut().set_writes(Writes::Gathered);
+        let written = self.write(bytes);
+        let socket = self.stream.get_mut();
+        socket.set_writes(Writes::Through);
+        // What fails shows at the next call.
+        let _ = socket.poll_sent(cx);
+        Poll::Ready(written)
     }
 
-    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // OpenSSL reports a write as done when the kernel has it.
-        Poll::Ready(Ok(()))
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.get_mut().poll_sent(cx)
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>, how: Ending) -> Poll<io::Result<()>> {
+        if how != Ending::Reset {
+            ready!(self.poll_flush(cx))?;
+        }
         match how {
             Ending::Reset => Poll::Ready(self.stream.get_mut().abort()),
             Ending::Fin | Ending::Truncated => Poll::Ready(self.stream.get_mut().finish()),
