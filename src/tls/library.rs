@@ -75,4 +75,24 @@ mod tests {
         context.set_cipher_list("RC4-SHA:@SECLEVEL=0").expect("fails if no suite is left");
         assert!(version().starts_with("OpenSSL 3."), "{}", version());
     }
+
+    #[test]
+    #[allow(unsafe_code)]
+    fn openssl_of_ours_keeps_tables_for_four_pipelines() {
+        /// `SSL_CTRL_SET_MAX_PIPELINES` (ssl.h), for which the crates have no name.
+        const SET_MAX_PIPELINES: std::ffi::c_int = 126;
+        if option_env!("OPENSSL_NO_VENDOR").is_some() {
+            println!("{}, linked from the system, keeps what it keeps", version());
+            return;
+        }
+        let context = SslContext::builder(SslMethod::tls_client()).unwrap();
+        // SAFETY: the context is alive, and this control takes a number and no pointer.
+        let set =
+            |number| unsafe { openssl_sys::SSL_CTX_ctrl(context.as_ptr(), SET_MAX_PIPELINES, number, ptr::null_mut()) };
+        assert_eq!(
+            (set(4), set(5)),
+            (1, 0),
+            "see .cargo/perl-for-four-pipelines; if OpenSSL was built before: cargo clean -p openssl-sys"
+        );
+    }
 }
