@@ -297,7 +297,7 @@ fn section(loaded: &[Loaded], forwarding: &[Forwarding], size: u64) -> String {
         "![Four diagrams: memory and CPU by connections, memory and start-up by forwarders](performance.svg)\n\n\
          **Connections**, TLS 1.3 in and TLS 1.2 out, with `{}` (the defaults are for 4,000). \
          A straight line through the points adds {each:.1} \
-         KiB a connection to {:.1} MiB; no point is off by more than {off:.1} % of the greatest.\n\n\
+         KiB a connection to {:.1} MiB; no point is off by more than {off:.2} % of the greatest.\n\n\
          | connections | MiB, all idle | µs CPU per request | idle CPU, ms/s |\n|--:|--:|--:|--:|\n{}\n\
          **Forwarders** of one process, each with its files (`run --all`); READY is {STARTS} times waited for. Each adds {:.0} KiB \
          and {each_start:.2} ms of CPU to a start.\n\n\
