@@ -1,5 +1,6 @@
 //! A TCP connection as both TLS libraries want it: plain reads and writes that may say `WouldBlock`.
 
+mod kernel;
 mod outgoing;
 
 use std::future::poll_fn;
@@ -17,6 +18,8 @@ use tokio::net::TcpStream;
 use tokio::task::coop;
 use tokio::time::{Sleep, sleep};
 
+pub(super) use self::kernel::dissolve;
+use self::kernel::{has_ended, is_closed, unsent};
 use self::outgoing::Outgoing;
 pub use self::outgoing::Writes;
 use super::buffer::Buffer;
@@ -244,12 +247,12 @@ impl Socket {
 
     /// Whether TCP was torn down, whatever may still lie unread before that.
     pub fn is_gone(&self) -> bool {
-        state(&self.tcp).is_ok_and(|state| state == CLOSED)
+        is_closed(&self.tcp)
     }
 
     /// Whether the peer's FIN, or the end of the connection, has come, whatever may lie unread before it.
     pub fn has_ended(&self) -> bool {
-        state(&self.tcp).is_ok_and(|state| ENDED.contains(&state))
+        has_ended(&self.tcp)
     }
 
     /// Resolves when the peer has ended or reset the connection; never while bytes or silence come.
@@ -330,49 +333,6 @@ impl Write for Socket {
 
 /// How often the send queue is looked at.
 const ACKNOWLEDGED: Duration = Duration::from_millis(50);
-
-/// `AF_UNSPEC` as an address has it.
-const UNSPECIFIED: nix::libc::sa_family_t = 0;
-
-/// Ends a connection with a reset, as a close does after a linger of no time, but keeps the descriptor
-/// (connect(2), on dissolving an association).
-pub(super) fn dissolve(tcp: &TcpStream) -> io::Result<()> {
-    let nowhere = nix::libc::sockaddr { sa_family: UNSPECIFIED, sa_data: [0; 14] };
-    let length = nix::libc::socklen_t::try_from(size_of_val(&nowhere)).map_err(io::Error::other)?;
-    // SAFETY: the descriptor is open while `tcp` is borrowed, and the address is as long as it says.
-    #[allow(unsafe_code)]
-    let answer = unsafe { nix::libc::connect(tcp.as_raw_fd(), &raw const nowhere, length) };
-    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// `TCP_CLOSE` of tcp_states.h: reset, or given up by the kernel.
-const CLOSED: u8 = 7;
-
-/// The states of tcp_states.h that follow a peer's FIN: `TCP_TIME_WAIT`, `TCP_CLOSE`, `TCP_CLOSE_WAIT`,
-/// `TCP_LAST_ACK`, `TCP_CLOSING`.
-const ENDED: [u8; 5] = [6, CLOSED, 8, 9, 11];
-
-/// The state of the connection (`TCP_INFO`, tcp(7)), whose first byte it is.
-fn state(tcp: &TcpStream) -> io::Result<u8> {
-    let mut state = 0_u8;
-    let mut length: nix::libc::socklen_t = 1;
-    // SAFETY: the descriptor is open while `tcp` is borrowed, and the call writes at most `length` bytes.
-    #[allow(unsafe_code)]
-    let answer = unsafe {
-        let (level, name) = (nix::libc::IPPROTO_TCP, nix::libc::TCP_INFO);
-        nix::libc::getsockopt(tcp.as_raw_fd(), level, name, (&raw mut state).cast(), &raw mut length)
-    };
-    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(state) }
-}
-
-/// Bytes that the peer has not acknowledged (SIOCOUTQ, tcp(7)).
-fn unsent(tcp: &TcpStream) -> io::Result<usize> {
-    let mut count = 0;
-    // SAFETY: the descriptor is open while `tcp` is borrowed, and the call writes one int.
-    #[allow(unsafe_code)]
-    let answer = unsafe { nix::libc::ioctl(tcp.as_raw_fd(), nix::libc::TIOCOUTQ, &raw mut count) };
-    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(usize::try_from(count).unwrap_or(0)) }
-}
 
 #[cfg(test)]
 mod tests;
