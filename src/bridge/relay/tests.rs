@@ -355,6 +355,17 @@ async fn held_end_does_not_leave_while_the_client_takes_its_time() {
 }
 
 #[tokio::test]
+async fn held_end_does_not_leave_with_a_request_that_the_target_took_late() {
+    // What it said before is no answer to that.
+    let says = [bytes("a greeting, "), Silence(SHORT * 4), bytes("an answer"), UntilEnded];
+    let pause = Box::pin(tokio::time::sleep(SHORT * 3));
+    let target = Scripted { obeys: true, takes_after: Some(pause), ..Scripted::saying(says) };
+    let client = Scripted::saying([bytes("a request"), Ends(CloseNotify)]);
+    let (_, client, _) = relayed_by(Terms { hold: Some(SHORT), ..PATIENT }, client, target).await;
+    assert_eq!((client.given.as_slice(), client.ended), (&b"a greeting, an answer"[..], Some(CloseNotify)));
+}
+
+#[tokio::test]
 async fn silence_of_an_open_connection_is_never_cut_by_default() {
     let long = tokio::time::timeout(
         PATIENCE.half_closed * 4,
