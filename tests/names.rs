@@ -136,14 +136,15 @@ enum Says {
     Nothing,
 }
 
-/// A name server on 127.0.0.98 that knows one address of every name and can be told otherwise.
-fn name_server(says: Says) -> Arc<Mutex<Says>> {
-    let server = UdpSocket::bind(("127.0.0.98", 53)).unwrap();
-    let says = Arc::new(Mutex::new(says));
-    let now = Arc::clone(&says);
+/// A name server that knows one address of every name and can be told otherwise; and how often it was asked.
+fn name_server(at: &str, says: Says) -> (Arc<Mutex<Says>>, Arc<AtomicUsize>) {
+    let server = UdpSocket::bind((at, 53)).unwrap();
+    let (says, asked) = (Arc::new(Mutex::new(says)), Arc::new(AtomicUsize::new(0)));
+    let (now, count) = (Arc::clone(&says), Arc::clone(&asked));
     std::thread::spawn(move || {
         let mut message = [0; 512];
         while let Ok((length, client)) = server.recv_from(&mut message) {
+            count.fetch_add(1, Ordering::SeqCst);
             let question = &message[..length];
             let _ = match *now.lock().unwrap() {
                 Says::Nothing => continue,
@@ -152,7 +153,7 @@ fn name_server(says: Says) -> Arc<Mutex<Says>> {
             };
         }
     });
-    says
+    (says, asked)
 }
 
 /// The answer to a question, with an address for A, number 1, and none for AAAA.
@@ -177,7 +178,7 @@ async fn needs_root_changed_address_is_followed_and_the_last_is_used_while_no_na
     let target = TlsTarget::echo(&certificate);
     let port = target.address().port();
     let names = Names::new();
-    let says = name_server(Says::Address([127, 0, 0, 1]));
+    let (says, _) = name_server("127.0.0.98", Says::Address([127, 0, 0, 1]));
     let now = |new| *says.lock().unwrap() = new;
     fs::write(names.file("resolv"), "nameserver 127.0.0.98\noptions timeout:5 attempts:1\n").unwrap();
     let resolv = fs::canonicalize("/etc/resolv.conf").unwrap();
@@ -229,6 +230,35 @@ async fn needs_root_changed_address_is_followed_and_the_last_is_used_while_no_na
     let bridge = start();
     bridge.try_client().await.unwrap_err();
     bridge.wait_for_log(&["WARN", &format!("target ews.test:{port}: look-up: temporary failure in name resolution")]);
+}
+
+#[tokio::test]
+async fn needs_root_clients_beyond_20_a_second_share_look_ups_and_follow_a_change_within_a_second() {
+    const CLIENTS: usize = 400;
+    let certificate = Pki::new().server();
+    let target = TlsTarget::echo(&certificate);
+    let port = target.address().port();
+    let names = Names::new();
+    let (says, asked) = name_server("127.0.0.97", Says::Address([127, 0, 0, 1]));
+    fs::write(names.file("resolv"), "nameserver 127.0.0.97\n").unwrap();
+    let resolv = fs::canonicalize("/etc/resolv.conf").unwrap();
+    let bridge = names.bridge(port, &certificate).cover(resolv.to_str().unwrap(), &names.file("resolv")).start();
+    let began = Instant::now();
+    for _ in 0..CLIENTS {
+        is_served(&bridge).await;
+    }
+    // One look-up asks for A and AAAA, and now and then one may repeat both; 20 may be made at once, then
+    // one in 50 ms.
+    let look_ups = 20.0 + 20.0 * began.elapsed().as_secs_f64() + 1.0;
+    let asked = asked.load(Ordering::SeqCst) as f64;
+    assert!(asked <= 2.0 * look_ups + 8.0, "{asked} questions for {look_ups} look-ups");
+    assert!(asked < 2.0 * CLIENTS as f64, "each client had one of its own");
+
+    *says.lock().unwrap() = Says::Address([127, 0, 0, 2]);
+    let began = Instant::now();
+    while bridge.try_client().await.is_ok() {
+        assert!(began.elapsed() < Duration::from_secs(2), "the old address is still used");
+    }
 }
 
 #[tokio::test]

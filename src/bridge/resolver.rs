@@ -1,20 +1,23 @@
-//! The target's name into addresses, looked up for each connection.
+//! The target's name into addresses, looked up for each connection, unless very many come at once.
 //!
 //! `getaddrinfo` blocks a thread and can't be cancelled, so that a dead name server could eat every
 //! thread there is. One look-up a name runs at a time, whoever asks meanwhile shares its answer, and
-//! each asker has its own deadline.
+//! each asker has its own deadline. Where clients come faster than 20 a second they share what was looked up
+//! within the last second.
 //!
 //! Every answer is followed: new addresses, none, no such name. No answer is another matter: then the
 //! last addresses are used ([`super::last_good`]).
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, timeout_at};
 
 use super::failure::{Blame, Failure};
@@ -65,7 +68,11 @@ impl Resolver {
             Host::Address(address) => return Ok(Arc::from([*address])),
             Host::Name(name) => name,
         };
-        let deadline = Instant::now() + limit;
+        let now = Instant::now();
+        if let Some(addresses) = self.last_good.shared(name, now) {
+            return Ok(addresses);
+        }
+        let deadline = now + limit;
         let mut running = self.join_or_start(name);
         let is_known = self.last_good.get(name, Instant::now()).is_some();
         // A look-up that was silent for others is not waited for anew.
@@ -156,16 +163,16 @@ async fn connect_any(
     limit: &str,
 ) -> Result<TcpStream, Explained> {
     let mut waiting = addresses.iter();
-    let mut attempts = JoinSet::new();
+    let mut attempts = Attempts(Vec::new());
     let mut failures: Vec<(SocketAddr, Explained)> = Vec::new();
     loop {
         if let Some(address) = waiting.next().copied() {
-            attempts.spawn(async move { (address, connect_one(address, deadline).await) });
+            attempts.0.push(Box::pin(async move { (address, connect_one(address, deadline).await) }));
         }
         let pause = if waiting.len() > 0 { deadline.min(Instant::now() + STAGGER) } else { deadline };
-        match timeout_at(pause, attempts.join_next()).await {
-            Ok(Some(Ok((_, Ok(connected))))) => return Ok(connected),
-            Ok(Some(Ok((address, Err(error))))) => {
+        match timeout_at(pause, attempts.next()).await {
+            Ok(Some((_, Ok(connected)))) => return Ok(connected),
+            Ok(Some((address, Err(error)))) => {
                 let why = way::connect(&error, address.port());
                 // This machine is short of something: no other address would do better.
                 if why.is_ours {
@@ -173,7 +180,6 @@ async fn connect_any(
                 }
                 failures.push((address, why));
             }
-            Ok(Some(Err(_))) => {}
             Ok(None) if waiting.len() == 0 => return Err(told(failures, by_address)),
             Ok(None) => {}
             Err(_) if Instant::now() < deadline => {}
@@ -184,6 +190,29 @@ async fn connect_any(
                 return Err(told(failures, by_address));
             }
         }
+    }
+}
+
+/// Connections being opened side by side, in the caller's task: one of their own would cost each
+/// client two more turns of the scheduler.
+struct Attempts<F>(Vec<Pin<Box<F>>>);
+
+impl<T, F: Future<Output = T>> Attempts<F> {
+    /// Which is over first; none if there are none.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    async fn next(&mut self) -> Option<T> {
+        poll_fn(|cx| {
+            for index in 0..self.0.len() {
+                if let Poll::Ready(done) = self.0[index].as_mut().poll(cx) {
+                    drop(self.0.swap_remove(index));
+                    return Poll::Ready(Some(done));
+                }
+            }
+            if self.0.is_empty() { Poll::Ready(None) } else { Poll::Pending }
+        })
+        .await
     }
 }
 
