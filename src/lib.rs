@@ -31,6 +31,7 @@
 //!   [`bridge::served`] is a forwarder at work, which can be asked to reload and to drain.
 //! * [`bridge::listener`] accepts on a forwarder's listening socket, which [`service::sockets`] has outlive
 //!   the process. It knows nothing of TLS.
+//! * [`bridge::threads`] are the threads that serve, and say which of them serves a new client.
 //! * [`bridge::admission`] is asked by each connection whether it may come in, and has it wait or turned
 //!   away; [`bridge::descriptors`] has its numbers fit into what the process may open.
 //! * [`bridge::session`] leads one connection through the stages above, each with its own deadline,

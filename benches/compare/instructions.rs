@@ -104,20 +104,29 @@ fn folder() -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// A core that may be used.
+fn one_core() -> Result<String> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let first = allowed.and_then(|list| list.trim().split(['-', ',']).next()).filter(|first| !first.is_empty());
+    Ok(first.context("no Cpus_allowed_list in /proc/self/status")?.to_owned())
+}
+
 impl Counted {
     /// All instructions of a process that did the work so often.
     async fn count(&self, times: u64, program: &Path, material: &Material, folder: &Path) -> Result<u64> {
         let target = Target::start(self.target, material, Certificate::Target, FULL_RECORD).await?;
         let home = Home::new()?;
         let file = folder.join(format!("{}-{times}.callgrind", self.name));
-        let mut command = Command::new("valgrind");
+        // On one core it serves with one thread.
+        let mut command = Command::new("taskset");
+        command.args(["--cpu-list", &one_core()?, "valgrind"]);
         command.args(["--quiet", "--tool=callgrind", &format!("--callgrind-out-file={}", file.display())]);
         command.arg(program).args(["run", "--listen", "127.0.0.1:0"]);
         command.args(["--target", &format!("localhost:{}", target.address.port())]);
         command.arg("--cert").arg(material.certificate(Certificate::Front));
         command.arg("--key").arg(material.key(Certificate::Front));
         command.arg("--ca").arg(material.certificate(Certificate::TargetAuthority));
-        command.env("TOKIO_WORKER_THREADS", "1");
         let mut bridge = home.start(command)?;
         self.work(times, &Client::new(bridge.address()?, material, Group::X25519, self.resumes())?).await?;
         bridge.check()?;

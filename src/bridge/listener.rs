@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::threads::{Load, Threads};
 use super::{Forwarder, session};
 use crate::config::values::Listen;
 
@@ -65,17 +67,19 @@ fn is_family_missing(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(code) if code == nix::libc::EAFNOSUPPORT || code == nix::libc::EADDRNOTAVAIL)
 }
 
-/// Accepts connections and serves each in a task of its own, until `stop`.
+/// Accepts connections and serves each in a task of its own, on one of the threads, until `stop`.
+/// Runs on the first of them.
 ///
 /// A failure to accept concerns one connection, or means that descriptors or memory are short: then
 /// it waits, from 5 ms to 1 s, says so once a minute, and goes on.
 pub async fn run(
     forwarder: Arc<Forwarder>,
     listener: Arc<TcpListener>,
+    threads: Threads,
     sessions: TaskTracker,
     stop: CancellationToken,
 ) {
-    let mut pause = Pause::default();
+    let (mut pause, mut load) = (Pause::default(), Load::of_this_thread());
     loop {
         let accepted = tokio::select! {
             biased;
@@ -85,12 +89,26 @@ pub async fn run(
         match accepted {
             Ok((tcp, client)) => {
                 pause.next = SHORTEST_PAUSE;
-                sessions.spawn(session::serve(forwarder.serving(), Arc::clone(&forwarder.admission), tcp, client));
+                let serve = |tcp| session::serve(forwarder.serving(), Arc::clone(&forwarder.admission), tcp, client);
+                match threads.other(&mut load) {
+                    None => drop(sessions.spawn(serve(tcp))),
+                    Some(other) => match moved(tcp, other) {
+                        Ok(tcp) => drop(sessions.spawn_on(serve(tcp), other)),
+                        Err(error) => pause.after(&forwarder.name, &error).await,
+                    },
+                }
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => pause.after(&forwarder.name, &error).await,
         }
     }
+}
+
+/// Has another thread wait for what happens on a connection.
+fn moved(tcp: TcpStream, to: &Handle) -> io::Result<TcpStream> {
+    let tcp = tcp.into_std()?;
+    let _within = to.enter();
+    TcpStream::from_std(tcp)
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {

@@ -17,7 +17,9 @@ pub mod relay;
 pub mod resolver;
 pub mod served;
 pub mod session;
+pub mod threads;
 pub mod watch;
 
 pub use forwarder::Forwarder;
 pub use served::Served;
+pub use threads::Threads;

@@ -1,6 +1,7 @@
 //! A forwarder at work: its settings, its listening sockets, its open connections, and what can be
 //! asked of them while they run.
 
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::forwarder::{Forwarder, Refused, Serving};
 use super::listener;
+use super::threads::Threads;
 
 /// A forwarder that serves.
 pub struct Served {
@@ -34,14 +36,28 @@ pub enum NotReloaded {
 
 impl Served {
     /// Begins to accept connections on each of its sockets: one, or a socket unit's several.
-    pub fn start(forwarder: Forwarder, sockets: impl IntoIterator<Item = TcpListener>) -> Self {
+    ///
+    /// # Errors
+    /// A socket can't be waited for.
+    pub fn start(
+        forwarder: Forwarder,
+        sockets: impl IntoIterator<Item = std::net::TcpListener>,
+        threads: &Threads,
+    ) -> io::Result<Self> {
         let forwarder = Arc::new(forwarder);
         let (accepting, sessions, stop) = (TaskTracker::new(), TaskTracker::new(), CancellationToken::new());
-        let sockets: Vec<Arc<TcpListener>> = sockets.into_iter().map(Arc::new).collect();
+        let sockets = {
+            // Events of the sockets are for the thread that accepts.
+            let _within = threads.first().enter();
+            let sockets = sockets.into_iter().map(|socket| TcpListener::from_std(socket).map(Arc::new));
+            sockets.collect::<io::Result<Vec<_>>>()?
+        };
         for socket in &sockets {
-            accepting.spawn(listener::run(Arc::clone(&forwarder), Arc::clone(socket), sessions.clone(), stop.clone()));
+            let (forwarder, socket) = (Arc::clone(&forwarder), Arc::clone(socket));
+            let run = listener::run(forwarder, socket, threads.clone(), sessions.clone(), stop.clone());
+            accepting.spawn_on(run, threads.first());
         }
-        Self { forwarder, sockets: Mutex::new(sockets), accepting, sessions, stop }
+        Ok(Self { forwarder, sockets: Mutex::new(sockets), accepting, sessions, stop })
     }
 
     /// Connections that are open now, those still shaking hands included.

@@ -20,7 +20,7 @@ use super::undo::Undo;
 use super::{Done, ports, proof, require_rights, summary};
 use crate::bridge::dialer::Dialer;
 use crate::bridge::resolver::Resolver;
-use crate::bridge::{Forwarder, Served, forwarder};
+use crate::bridge::{Forwarder, Served, Threads, forwarder};
 use crate::config::settings::Trust;
 use crate::config::{Draft, Name, Places, Settings};
 use crate::service::{self, units};
@@ -170,9 +170,8 @@ struct Foreground(Served);
 impl Foreground {
     fn start(places: &Places, name: &Name, settings: &Settings, socket: std::net::TcpListener) -> Result<Self, Failed> {
         let forwarder = Forwarder::load(places, name, settings.clone(), Resolver::default())?;
-        let socket =
-            tokio::net::TcpListener::from_std(socket).map_err(|error| Failed::new(format!("listen: {error}")))?;
-        Ok(Self(Served::start(forwarder, [socket])))
+        let served = Served::start(forwarder, [socket], &Threads::here());
+        Ok(Self(served.map_err(|error| Failed::new(format!("listen: {error}")))?))
     }
 
     async fn stop(self) {

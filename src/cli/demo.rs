@@ -21,6 +21,7 @@ use super::Done;
 use super::failed::Failed;
 use super::talk::{Word, step};
 use crate::bridge::Served;
+use crate::bridge::Threads;
 use crate::bridge::forwarder::{self, Forwarder};
 use crate::bridge::resolver::Resolver;
 use crate::config::Draft;
@@ -60,12 +61,11 @@ impl Demo {
         draft.set_list("pin", &[fingerprint(&leaf).map(|pin| pin.to_string()).unwrap_or_default()]);
         let settings = draft.settings()?;
         let socket = super::ports::bind("demo", settings.listen)?;
-        let socket = TcpListener::from_std(socket).map_err(failed("listen"))?;
         let address = socket.local_addr().map_err(failed("listen"))?;
         let made = identity::for_this_run(&identity::machine_names(), time::OffsetDateTime::now_utc())
             .map_err(forwarder::Error::from)?;
         let forwarder = Forwarder::new("demo".to_owned(), settings, made.pair, Resolver::default())?;
-        let served = Served::start(forwarder, [socket]);
+        let served = Served::start(forwarder, [socket], &Threads::here()).map_err(failed("listen"))?;
         step(Word::Ok, format!("forwarder on {address}, its target the legacy server, pinned"));
         one_request(&served.forwarder, address, &made.authority_pem).await?;
         if !self.once {

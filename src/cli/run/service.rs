@@ -8,6 +8,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use super::unusable;
+use crate::bridge::Threads;
 use crate::bridge::descriptors::{self, Room};
 use crate::bridge::forwarder::{Forwarder, Refused};
 use crate::bridge::served::{NotReloaded, Served};
@@ -34,13 +35,19 @@ pub(super) fn serve(forwarders: Vec<Forwarder>, inherited: Inherited, places: &P
         }
         bound.push((forwarder, found));
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    // For orders and signals; connections have threads of their own.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(|error| Failed::new(format!("runtime: {error}")))?;
-    let done = runtime.block_on(serve_bound(bound, places));
-    // A look-up that hangs must not hold the end.
+    let serving = Threads::start().map_err(|error| Failed::new(format!("threads: {error}")))?;
+    let done = runtime.block_on(serve_bound(bound, &serving.threads, places));
+    // No byte is moved any more once connections are said to be cut.
+    serving.end(END);
     runtime.shutdown_background();
     done
 }
+
+/// How long the threads that serve may take to drop what was cut.
+const END: Duration = Duration::from_secs(1);
 
 /// Has the forwarders share the descriptors that this process may have.
 fn fit(forwarders: &[Forwarder]) {
@@ -58,7 +65,7 @@ fn fit(forwarders: &[Forwarder]) {
     }
 }
 
-async fn serve_bound(bound: Vec<(Forwarder, Found)>, places: &Places) -> Done {
+async fn serve_bound(bound: Vec<(Forwarder, Found)>, threads: &Threads, places: &Places) -> Done {
     let failed = |error: std::io::Error| Failed::new(format!("start: {error}"));
     let mut end = EndSignals::new().map_err(failed)?;
     // Without a file there is nothing to load anew, and SIGHUP ends the run as it ends any program.
@@ -72,9 +79,9 @@ async fn serve_bound(bound: Vec<(Forwarder, Found)>, places: &Places) -> Done {
         let mut own = Vec::new();
         for socket in sockets {
             addresses.push((all.len(), socket.local_addr().map_err(failed)?));
-            own.push(tokio::net::TcpListener::from_std(socket).map_err(failed)?);
+            own.push(socket);
         }
-        all.push(Arc::new(Served::start(forwarder, own)));
+        all.push(Arc::new(Served::start(forwarder, own, threads).map_err(failed)?));
         keepers.push(keeper);
     }
     let all = Arc::new(Service { served: all, keepers, reloading: Mutex::new(()) });
