@@ -13,7 +13,7 @@ use crate::leg::buffer::Buffer;
 pub enum Writes {
     /// It goes to the kernel or says `WouldBlock`.
     Through,
-    /// It goes to the kernel; what finds no room there is held, up to [`HELD`].
+    /// It goes to the kernel; what finds no room there is held, up to 64 KiB.
     Held,
     /// It is held, up to a buffer, so that several leave together; beyond that as above.
     Gathered,
