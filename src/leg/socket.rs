@@ -42,6 +42,8 @@ pub struct Socket {
     /// What was written and the kernel does not have yet; it leaves first.
     outgoing: Outgoing,
     writes: Writes,
+    /// How the connection was lost, if a write was told so: the kernel tells it once, and then reads as at an end.
+    lost: Option<io::ErrorKind>,
     /// Our direction has ended.
     finished: bool,
     /// The close will be a reset.
@@ -91,6 +93,7 @@ impl Socket {
             ahead: None,
             outgoing: Outgoing::default(),
             writes: Writes::Through,
+            lost: None,
             finished: false,
             aborted: false,
             pause: None,
@@ -160,9 +163,10 @@ impl Socket {
             // what came meanwhile is not missed; of a peer's FIN it keeps knowing.
             if count > 0 && count < buffer.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
         });
-        match read {
-            Some(end) => Ok(Ahead { buffer, start: 0, end }),
-            None => Err(left.err().map_or_else(|| io::ErrorKind::WouldBlock.into(), torn_down)),
+        match (read, self.lost) {
+            (Some(0), Some(how)) => Err(how.into()),
+            (Some(end), _) => Ok(Ahead { buffer, start: 0, end }),
+            (None, _) => Err(left.err().map_or_else(|| io::ErrorKind::WouldBlock.into(), torn_down)),
         }
     }
 
@@ -180,11 +184,27 @@ impl Socket {
     /// The connection is gone.
     pub fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            match self.outgoing.send(&self.tcp) {
+            match self.send() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.tcp.poll_write_ready(cx))?,
                 done => return Poll::Ready(done),
             }
         }
+    }
+
+    /// Hands to the kernel what it takes of what is held; `Ok`: everything.
+    fn send(&mut self) -> io::Result<()> {
+        let sent = self.outgoing.send(&self.tcp);
+        self.note(sent)
+    }
+
+    /// Keeps in mind what a write was told.
+    fn note<T>(&mut self, written: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &written
+            && matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::TimedOut)
+        {
+            self.lost = Some(error.kind());
+        }
+        written
     }
 
     /// Ends the write side, once; the read side stays open.
@@ -205,6 +225,11 @@ impl Socket {
     /// # Errors
     /// The connection is gone already.
     pub fn abort(&mut self) -> io::Result<()> {
+        match self.send() {
+            // A lingering close sends it and ends the write side then.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            sent => sent?,
+        }
         if unsent(&self.tcp)? == 0 {
             self.aborted = true;
             SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO))?;
@@ -214,10 +239,17 @@ impl Socket {
         self.finish()
     }
 
-    /// Ends the write side, then reads and drops until the peer ends or fails. From a peer that has
-    /// sent enough it reads no more, and waits until that one has all of ours.
+    /// Sends what is held and ends the write side, and reads and drops until the peer ends or fails. From a
+    /// peer that has sent enough it reads no more, and waits until that one has all of ours.
     pub fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.aborted || self.finish().is_err() {
+        if self.aborted {
+            return Poll::Ready(());
+        }
+        // A peer that has no room for its own bytes may take none of ours, so that reading goes on.
+        let sent = self.poll_sent(cx);
+        if let Poll::Ready(sent) = &sent
+            && (sent.is_err() || self.finish().is_err())
+        {
             return Poll::Ready(());
         }
         if let Some(ahead) = self.ahead.take() {
@@ -226,7 +258,8 @@ impl Socket {
         let mut scratch = [0; 16 << 10];
         while self.linger_left > 0 {
             match self.tcp.try_read(&mut scratch) {
-                Ok(0) => return Poll::Ready(()),
+                // Its own end does not say that it takes nothing.
+                Ok(0) => return sent.map(drop),
                 Ok(count) => self.linger_left = self.linger_left.saturating_sub(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if ready!(self.tcp.poll_read_ready(cx)).is_err() {
@@ -236,6 +269,7 @@ impl Socket {
                 Err(_) => return Poll::Ready(()),
             }
         }
+        let _ = ready!(sent);
         // No event tells of an acknowledgement.
         while unsent(&self.tcp).is_ok_and(|count| count > 0) {
             let pause = self.pause.get_or_insert_with(|| Box::pin(sleep(ACKNOWLEDGED)));
@@ -311,8 +345,8 @@ impl Write for Socket {
                 return Ok(count);
             }
         }
-        let sent = self.outgoing.send(&self.tcp).and_then(|()| self.tcp.try_write(bytes).map_err(torn_down));
-        match sent {
+        let sent = self.send().and_then(|()| self.tcp.try_write(bytes).map_err(torn_down));
+        match self.note(sent) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.writes != Writes::Through => {
                 let count = self.outgoing.hold(bytes);
                 if count > 0 { Ok(count) } else { Err(error) }
@@ -322,8 +356,9 @@ impl Write for Socket {
     }
 
     fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.outgoing.send(&self.tcp)?;
-        self.tcp.try_write_vectored(pieces).map_err(torn_down)
+        self.send()?;
+        let sent = self.tcp.try_write_vectored(pieces).map_err(torn_down);
+        self.note(sent)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -138,3 +138,41 @@ async fn no_more_is_held_than_a_buffer_and_a_handshake() {
     let held = write_all(&mut socket, &bytes[full..]);
     assert_eq!(held, crate::leg::buffer::SIZE + (64 << 10));
 }
+
+/// A socket whose kernel has no room, and which holds 20,000 bytes; how many bytes are on the way in all.
+fn filled(socket: &mut Socket) -> usize {
+    let bytes: Vec<u8> = (0_u8..=250).cycle().take(64 << 20).collect();
+    let full = write_all(socket, &bytes);
+    socket.set_writes(Writes::Gathered);
+    let held = write_all(socket, &bytes[full..][..20_000]);
+    socket.set_writes(Writes::Through);
+    full + held
+}
+
+#[tokio::test]
+async fn what_is_held_leaves_before_the_end_that_an_abort_leaves_to_the_lingering_close() {
+    let (mut socket, mut peer) = pair().await;
+    let count = filled(&mut socket);
+    socket.abort().unwrap();
+    let mut received = Vec::new();
+    let read = async {
+        tokio::io::AsyncReadExt::read_to_end(&mut peer, &mut received).await.unwrap();
+        drop(peer);
+    };
+    timeout(SOON, async { tokio::join!(poll_fn(|cx| socket.poll_linger(cx)), read) }).await.unwrap();
+    assert_eq!(received.len(), count);
+}
+
+#[tokio::test]
+async fn a_reset_that_a_write_was_told_of_is_no_end_to_whoever_reads() {
+    let (mut socket, peer) = pair().await;
+    filled(&mut socket);
+    SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(peer);
+    let told = timeout(SOON, poll_fn(|cx| socket.poll_sent(cx))).await.unwrap().unwrap_err();
+    assert_eq!(told.kind(), io::ErrorKind::ConnectionReset);
+    for _ in 0..2 {
+        timeout(SOON, socket.readable()).await.unwrap().unwrap();
+        assert_eq!(socket.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
+}

@@ -124,6 +124,8 @@ impl Outbound {
         if !is_renegotiating(self.stream.ssl()) && !has_pending(self.stream.ssl()) {
             // At rest this is all that is asked; what fails shows in the read.
             self.overtime.clear();
+            // The last message of a handshake may be held.
+            let _ = self.stream.get_mut().poll_sent(cx);
             let _ = ready!(self.stream.get_ref().poll_read_ready(cx));
         }
         // A read may begin a new handshake, or go on with one. A server that is in the middle of a record
