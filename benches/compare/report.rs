@@ -141,9 +141,12 @@ fn spread(figures: &[f64]) -> f64 {
     (sorted[sorted.len() - 1] - sorted[0]) / median(figures)
 }
 
-/// Median, least and most.
+/// Median, least and most; nothing where there is no ratio, to a peer that needs nothing.
 fn range(figures: &[f64]) -> String {
     let sorted = sorted(figures);
+    if !sorted.iter().all(|figure| figure.is_finite()) {
+        return "–".to_owned();
+    }
     let [median, least, most] = [median(figures), sorted[0], sorted[sorted.len() - 1]].map(number);
     if least == most { median } else { format!("{median} ({least}–{most})") }
 }
