@@ -119,7 +119,8 @@ fn start(index: usize, stop: CancellationToken, alive: Sender<Infallible>) -> io
     Ok(handle)
 }
 
-/// How much of its time the calling thread has been at work of late.
+/// How much of its time the calling thread has been at work since this was last taken: by the client before,
+/// or the one before that if it came within a [`SAMPLE`]. The first client after a long pause is judged by all of it.
 #[derive(Debug)]
 pub(super) struct Load {
     since: Instant,
