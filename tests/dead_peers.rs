@@ -208,10 +208,16 @@ async fn needs_root_target_that_vanishes_in_an_upload_frees_the_client_in_time()
     from.read_exact(&mut [0]).await.unwrap();
     let cut = Instant::now();
     path.network.cut(Machine::Target);
-    let error = tokio::time::timeout(TIMEOUT, from.read(&mut [0])).await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-    let error = upload.await.unwrap();
-    assert!(is_torn_down(&error), "{error:?}");
+    let read = tokio::time::timeout(TIMEOUT, from.read(&mut [0])).await.unwrap().unwrap_err();
+    let write = upload.await.unwrap();
+    // The kernel hands a reset to whichever of the two asks first, once. The other then reads an
+    // end, or meets a pipe that is broken. Behind a FIN it would have been EPIPE to begin with.
+    let told = (read.kind(), write.kind());
+    let once = [
+        (ErrorKind::ConnectionReset, ErrorKind::BrokenPipe),
+        (ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset),
+    ];
+    assert!(once.contains(&told), "{read:?} and {write:?}");
     path.expect_freed_in_time(cut, "target", 1);
 }
 
