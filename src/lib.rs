@@ -51,7 +51,8 @@
 //! * [`probe`] finds out what a server speaks: [`bridge::auto`] for what a forwarder needs, then
 //!   [`tls::scan`] for what no forwarder would ask.
 //! * [`cli`] is what an admin types; [`service`] is life under systemd, and the control socket, by
-//!   which a command reaches the running process; [`observe::log`] is the log.
+//!   which a command reaches the running process; [`observe`] is what the outside sees: the log, and what
+//!   is counted of every connection for `status`, metrics and systemd.
 //!   [`words`] makes the system's errors fit into our sentences.
 //!
 //! # What always holds

@@ -213,10 +213,8 @@ async fn needs_root_target_that_vanishes_in_an_upload_frees_the_client_in_time()
     // The kernel hands a reset to whichever of the two asks first, once. The other then reads an
     // end, or meets a pipe that is broken. Behind a FIN it would have been EPIPE to begin with.
     let told = (read.kind(), write.kind());
-    let once = [
-        (ErrorKind::ConnectionReset, ErrorKind::BrokenPipe),
-        (ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset),
-    ];
+    let once =
+        [(ErrorKind::ConnectionReset, ErrorKind::BrokenPipe), (ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset)];
     assert!(once.contains(&told), "{read:?} and {write:?}");
     path.expect_freed_in_time(cut, "target", 1);
 }

@@ -9,6 +9,7 @@ use divan::Bencher;
 use divan::counter::BytesCount;
 use ewsbridge::bridge::relay::{self, Patience, Terms};
 use ewsbridge::leg::{Ending, Fill, Leg};
+use ewsbridge::observe::progress::Progress;
 
 use crate::peers::runtime;
 
@@ -27,7 +28,7 @@ fn down_by_record_size(bencher: Bencher<'_, '_>, record: usize) {
     bencher.counter(BytesCount::new(BULK)).bench_local(|| {
         let (mut client, mut target) = (Scripted::saying(0, record), Scripted::saying(BULK, record));
         client.waits = true;
-        let outcome = runtime.block_on(relay::run(&mut client, &mut target, TERMS));
+        let outcome = runtime.block_on(relay::run(&mut client, &mut target, TERMS, &Progress::new()));
         assert_eq!((outcome.down, client.taken, client.ended), (BULK as u64, BULK, Some(Ending::CloseNotify)));
     });
 }
@@ -38,7 +39,7 @@ fn whole_connection_of_600_bytes_up_and_4_kib_down(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| {
         let (mut client, mut target) = (Scripted::saying(600, 600), Scripted::saying(4096, 4096));
         target.waits = true;
-        let outcome = runtime.block_on(relay::run(&mut client, &mut target, TERMS));
+        let outcome = runtime.block_on(relay::run(&mut client, &mut target, TERMS, &Progress::new()));
         assert_eq!((outcome.up, target.taken, outcome.down, client.taken), (600, 600, 4096, 4096));
     });
 }

@@ -20,8 +20,10 @@
 //! beyond is closed at once without an alert. So a flood costs a known number of descriptors and of
 //! memory. Each setting has one line in the log a minute, with the number of those left out since.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -52,6 +54,7 @@ pub struct Admission {
     refused: Gate,
     rate: Mutex<Rate>,
     log: Mutex<[Told; 4]>,
+    turned_away: [AtomicU64; 4],
 }
 
 /// What keeps a client out; the index of its line in the log.
@@ -61,6 +64,10 @@ enum Setting {
     AcceptRate,
     MaxHandshakes,
     MaxConnections,
+}
+
+impl Setting {
+    const ALL: [Self; 4] = [Self::AllowClients, Self::AcceptRate, Self::MaxHandshakes, Self::MaxConnections];
 }
 
 impl fmt::Display for Setting {
@@ -115,6 +122,7 @@ impl Admission {
             refused: Gate::new(refused),
             rate: Mutex::new(Rate { per_second: settings.limits.accept_rate, due: Instant::now() }),
             log: Mutex::default(),
+            turned_away: Default::default(),
         }
     }
 
@@ -134,6 +142,12 @@ impl Admission {
     pub fn fit(&self, room: Room, settings: &Settings) {
         *lock(&self.room) = room;
         self.set(settings);
+    }
+
+    /// How many clients each setting has turned away.
+    pub fn refused(&self) -> BTreeMap<String, u64> {
+        let count = |setting: Setting| self.turned_away[setting as usize].load(Relaxed);
+        Setting::ALL.map(|setting| (setting.to_string(), count(setting))).into()
     }
 
     fn warn_of_shortage(&self, limits: &Limits, places: &Places) {
@@ -214,6 +228,7 @@ impl Admission {
 
     /// Writes the setting's line, if its last one is long enough ago.
     fn log(&self, setting: Setting, client: SocketAddr, cause: &str) {
+        self.turned_away[setting as usize].fetch_add(1, Relaxed);
         let Some(suppressed) = lock(&self.log)[setting as usize].count(Instant::now()) else { return };
         let suppressed = (suppressed > 0).then_some(suppressed);
         tracing::warn!(

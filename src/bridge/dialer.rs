@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
@@ -15,6 +16,9 @@ use crate::config::settings::Trust;
 use crate::config::values::{SendProxy, duration_text};
 use crate::leg::proxy::{self, Ends};
 use crate::leg::{Ending, Leg};
+use crate::observe::snapshot::Certificate;
+use crate::observe::tally::target::{Answered, Cause};
+use crate::observe::tally::{Tally, target};
 use crate::tls::certificate::Facts;
 use crate::tls::explain::{self, Cure, Explained};
 use crate::tls::outbound::{self, Connector, Failed, Outbound};
@@ -30,6 +34,8 @@ pub struct Dialer {
     resolver: Resolver,
     /// The forwarder's name in the log; without one nothing is logged.
     log: Option<String>,
+    /// Where connections for clients are counted.
+    tally: Option<Arc<Tally>>,
 }
 
 /// The way to one target.
@@ -41,6 +47,8 @@ struct Line {
     connector: Connector,
     /// Whether there are other targets, which pins hold for as well.
     is_one_of_many: bool,
+    /// What is seen of it.
+    seen: Arc<target::Target>,
 }
 
 /// An open connection to the target, and how long it took.
@@ -122,13 +130,20 @@ impl Dialer {
             connect: settings.deadlines.connect,
             resolver,
             log: None,
+            tally: None,
         })
     }
 
-    /// Has the log hear, under this name, when another target is used than the one before.
+    /// Has the log hear, under this name, when another target is used than the one before, and the
+    /// tally count.
     #[must_use]
-    pub fn logging_as(self, name: &str) -> Self {
-        Self { log: Some(name.to_owned()), ..self }
+    pub fn telling(self, name: &str, tally: Arc<Tally>) -> Self {
+        Self { log: Some(name.to_owned()), tally: Some(tally), ..self }
+    }
+
+    /// What is seen of each target, in the order of the settings.
+    pub fn seen(&self) -> Vec<Arc<target::Target>> {
+        self.lines.iter().map(|line| Arc::clone(&line.seen)).collect()
     }
 
     /// Opens TCP and TLS to the first target that answers.
@@ -167,13 +182,22 @@ impl Dialer {
             match outcome {
                 Ok(dialed) => {
                     let was_told = self.standing.answered(turn, Instant::now());
+                    if let Some(tally) = &self.tally {
+                        tally.dialed(dialed.tcp, dialed.tls);
+                    }
+                    line.note_answer(&dialed);
                     self.tell(line, was_told, &failures);
                     return Ok(dialed);
                 }
                 // Nothing that another target could do better.
-                Err(failure) if failure.blame == Blame::Bridge => return Err(failure),
+                Err(failure) if failure.blame == Blame::Bridge => {
+                    self.count(&failure);
+                    return Err(failure);
+                }
                 Err(failure) => {
                     let pause = self.standing.failed(turn, Instant::now());
+                    self.count(&failure);
+                    line.note_failure(&failure);
                     failures.push((turn.index, failure, pause));
                 }
             }
@@ -182,6 +206,12 @@ impl Dialer {
         }
         let none = || Failure::of(Explained::ours("none was tried"), Blame::Bridge, "target".to_owned(), "connect");
         Err(Failure::all(failures.into_iter().map(|(_, failure, _)| failure)).unwrap_or_else(none))
+    }
+
+    fn count(&self, failure: &Failure) {
+        if let Some(tally) = &self.tally {
+            tally.failed(failure.counted());
+        }
     }
 
     /// Says in the log which targets were passed over for this one, and that one answers again.
@@ -253,7 +283,34 @@ pub const CERTIFICATE: &str = "certificate";
 impl Line {
     fn new(name: Option<String>, settings: Settings, is_one_of_many: bool) -> Result<Self, outbound::Error> {
         let settings = Arc::new(settings);
-        Ok(Self { name, connector: Connector::new(Arc::clone(&settings))?, settings, is_one_of_many })
+        let seen = Arc::new(target::Target::new(settings.target.to_string()));
+        Ok(Self { name, connector: Connector::new(Arc::clone(&settings))?, settings, is_one_of_many, seen })
+    }
+
+    fn note_answer(&self, dialed: &Dialed) {
+        let leg = &dialed.leg;
+        let answered = Answered {
+            address: leg.address().map(|address| address.to_string()),
+            version: leg.version(),
+            suite: leg.suite(),
+            handshake: dialed.tls,
+        };
+        self.seen.answered(answered, OffsetDateTime::now_utc(), || {
+            let facts = Facts::of(&*leg.certificate()?).ok()?;
+            let vouched_by = match &dialed.voucher {
+                Voucher::System => Some("this system".to_owned()),
+                Voucher::File(file) => Some(file.display().to_string()),
+                Voucher::Pin => Some("pin".to_owned()),
+                Voucher::Nobody => None,
+            };
+            let target = Some(self.settings.target.to_string());
+            Some(Certificate { target, vouched_by, ..Certificate::of(&facts, "target") })
+        });
+    }
+
+    fn note_failure(&self, failure: &Failure) {
+        let text = format!("{}: {}", failure.stage, failure.cause);
+        self.seen.failed(Cause { text, hint: failure.hint() }, OffsetDateTime::now_utc());
     }
 
     /// Opens TCP, within `limit`, and TLS; adds to `waited` what the look-up and TCP took.

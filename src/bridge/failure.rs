@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use crate::observe::tally;
 use crate::tls::certificate::Facts;
-use crate::tls::explain::{Cure, Explained};
+use crate::tls::explain::{Cure, Explained, Reason};
 use crate::tls::inbound::Alert;
 
 /// Whose fault it is; it decides the log's level and the client's alert ([`Failure::alert`]).
@@ -39,6 +40,8 @@ pub struct Failure {
     pub stage: &'static str,
     /// What kind of failure.
     pub kind: Kind,
+    /// What kind of cause, for counting.
+    pub reason: Reason,
     /// One cause, in plain words, with the library's code where there is one.
     pub cause: String,
     /// What to do about it; [`Failure::hint`] says it in words.
@@ -57,6 +60,7 @@ impl Failure {
             side,
             stage,
             kind: if explained.is_foreign { Kind::Foreign } else { Kind::Plain },
+            reason: explained.reason,
             cause: explained.cause,
             cure: explained.cure,
             forwarder: None,
@@ -73,6 +77,16 @@ impl Failure {
             told.cure = told.cure.or(other.cure);
         }
         Some(told)
+    }
+
+    /// What it is counted as.
+    pub fn counted(&self) -> tally::Failed {
+        let side = match self.blame {
+            Blame::Client => "client",
+            Blame::Target => "target",
+            Blame::Bridge => "bridge",
+        };
+        tally::Failed { side, stage: self.stage, reason: self.reason.word() }
     }
 
     /// What to do about it, as a line that can be pasted.

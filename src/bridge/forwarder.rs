@@ -14,6 +14,9 @@ use super::dialer::Dialer;
 use super::resolver::Resolver;
 use crate::config::values::Listen;
 use crate::config::{Name, Places, Settings, store};
+use crate::observe::problems;
+use crate::observe::snapshot::{Certificate, Process, Snapshot};
+use crate::observe::tally::Tally;
 use crate::tls::client_auth;
 use crate::tls::identity::{self, Pair};
 use crate::tls::inbound::{self, Listener};
@@ -39,6 +42,8 @@ pub struct Serving {
     pub listener: Listener,
     /// The target's side.
     pub dialer: Dialer,
+    /// Where it is counted.
+    pub tally: Arc<Tally>,
     is_on_disk: bool,
 }
 
@@ -58,6 +63,7 @@ pub struct Forwarder {
     serving: RwLock<Arc<Serving>>,
     /// Who is let in; the same for all that it ever serves with.
     pub admission: Arc<Admission>,
+    tally: Arc<Tally>,
     /// How the certificate's files looked before they were read: what changes from then on is news.
     /// Held while anything is taken over, so that one change follows the other.
     seen: Mutex<Stamp>,
@@ -133,7 +139,7 @@ impl Forwarder {
     /// # Errors
     /// Whatever of certificate, key, ciphers and authorities can't be used.
     pub fn new(name: String, settings: Settings, pair: Pair, resolver: Resolver) -> Result<Self, Error> {
-        let serving = prepare(&name, settings, None, |settings| Listener::new(pair, settings), &resolver)?;
+        let serving = prepare(&name, settings, None, |settings| Listener::new(pair, settings), &resolver, tally())?;
         Ok(Self::of(name, Source::Memory, serving, Stamp::default(), resolver))
     }
 
@@ -145,19 +151,43 @@ impl Forwarder {
         let seen = stamp(&places.identity(name));
         let pair = identity::read(&places.identity(name))?;
         let text = name.to_string();
-        let serving = prepare(&text, settings, Some(&text), |settings| Listener::new(pair, settings), &resolver)?;
+        let serving =
+            prepare(&text, settings, Some(&text), |settings| Listener::new(pair, settings), &resolver, tally())?;
         let source = Source::Disk { places: places.clone(), name: name.clone() };
         Ok(Self::of(text, source, serving, seen, resolver))
     }
 
     fn of(name: String, source: Source, serving: Serving, seen: Stamp, resolver: Resolver) -> Self {
         let admission = Arc::new(Admission::new(name.clone(), serving.is_on_disk, &serving.settings));
-        Self { name, source, resolver, serving: RwLock::new(Arc::new(serving)), admission, seen: Mutex::new(seen) }
+        let tally = Arc::clone(&serving.tally);
+        tally.loaded(serving.dialer.seen());
+        let serving = RwLock::new(Arc::new(serving));
+        Self { name, source, resolver, serving, admission, tally, seen: Mutex::new(seen) }
     }
 
     /// What a connection that begins now begins with.
     pub fn serving(&self) -> Arc<Serving> {
         Arc::clone(&self.serving.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes the numbers of this moment for rates; to be called every [`crate::observe::tally::SAMPLE`].
+    pub fn sample(&self) {
+        self.tally.sample();
+    }
+
+    /// How it stands, with each open connection or without.
+    pub fn snapshot(&self, with_connections: bool) -> Snapshot {
+        let serving = self.serving();
+        let mut snapshot = Snapshot::of(&self.name);
+        snapshot.certificates.push(Certificate::of(&serving.listener.facts(), "own"));
+        self.tally.fill(&mut snapshot, with_connections);
+        snapshot.process = Process::this();
+        snapshot.listen = serving.settings.listen.to_string();
+        snapshot.target = serving.settings.target.to_string();
+        snapshot.refused = self.admission.refused();
+        snapshot.warnings = serving.settings.warnings();
+        snapshot.problems = problems::of(&self.name);
+        snapshot
     }
 
     /// Has its limits fit into these descriptors, also those of settings to come.
@@ -190,7 +220,9 @@ impl Forwarder {
         let now = stamp(&folder);
         let pair = identity::read(&folder).map_err(Error::from)?;
         let successor = |settings: &Settings| old.listener.successor(pair, settings);
-        let new = Arc::new(prepare(&self.name, settings, Some(&self.name), successor, &self.resolver)?);
+        let tally = Arc::clone(&self.tally);
+        let new = Arc::new(prepare(&self.name, settings, Some(&self.name), successor, &self.resolver, tally)?);
+        self.tally.loaded(new.dialer.seen());
         *self.serving.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&new);
         self.admission.set(&new.settings);
         *seen = now;
@@ -229,6 +261,10 @@ impl Forwarder {
     }
 }
 
+fn tally() -> Arc<Tally> {
+    Arc::new(Tally::new())
+}
+
 /// Makes ready what connections begin with; `file`: the name by which commands know it.
 fn prepare(
     name: &str,
@@ -236,13 +272,16 @@ fn prepare(
     file: Option<&str>,
     listener: impl FnOnce(&Settings) -> Result<Listener, inbound::Error>,
     resolver: &Resolver,
+    tally: Arc<Tally>,
 ) -> Result<Serving, Error> {
     let settings = Arc::new(settings);
     Ok(Serving {
         name: name.to_owned(),
         listener: listener(&settings)?,
-        dialer: Dialer::new(file.map(str::to_owned), Arc::clone(&settings), resolver.clone())?.logging_as(name),
+        dialer: Dialer::new(file.map(str::to_owned), Arc::clone(&settings), resolver.clone())?
+            .telling(name, Arc::clone(&tally)),
         settings,
+        tally,
         is_on_disk: file.is_some(),
     })
 }

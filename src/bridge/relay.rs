@@ -25,6 +25,7 @@ use tokio::time::{Instant, Sleep};
 
 use self::direction::{Custom, Direction, State};
 use crate::leg::{Ending, Leg, buffer};
+use crate::observe::progress::Progress;
 
 /// How long silence may last.
 #[derive(Clone, Copy, Debug)]
@@ -92,17 +93,24 @@ pub enum End {
 /// before other connections do.
 const TURNS: usize = 16;
 
-/// Moves bytes until both legs have ended, one has failed, or silence lasts too long.
+/// Moves bytes until both legs have ended, one has failed, or silence lasts too long; `progress` shows
+/// others meanwhile how many.
 ///
 /// # Cancel safety
 /// Dropping the future drops bytes in its buffers: only for ending the connection.
-pub async fn run(client: &mut impl Leg, target: &mut impl Leg, terms: Terms) -> Outcome {
-    run_within(client, target, terms, buffer::STREAM).await
+pub async fn run(client: &mut impl Leg, target: &mut impl Leg, terms: Terms, progress: &Progress) -> Outcome {
+    run_within(client, target, terms, buffer::STREAM, progress).await
 }
 
 /// The same with so much of each buffer in use.
-async fn run_within(client: &mut impl Leg, target: &mut impl Leg, terms: Terms, room: usize) -> Outcome {
-    let mut relay = Relay::new(terms, room);
+async fn run_within(
+    client: &mut impl Leg,
+    target: &mut impl Leg,
+    terms: Terms,
+    room: usize,
+    progress: &Progress,
+) -> Outcome {
+    let mut relay = Relay::new(terms, room, progress);
     let outcome = poll_fn(|cx| relay.poll(cx, client, target)).await;
     // A client that is gone takes nothing more. One whose target broke off may have an answer to read.
     let client_is_gone = outcome.by == Side::Client && matches!(outcome.end, End::Failed(_) | End::Peer(Ending::Reset));
@@ -119,7 +127,8 @@ async fn run_within(client: &mut impl Leg, target: &mut impl Leg, terms: Terms, 
     outcome
 }
 
-struct Relay {
+struct Relay<'a> {
+    progress: &'a Progress,
     up: Direction,
     down: Direction,
     /// The end that was seen first: the one to tell.
@@ -140,11 +149,12 @@ struct Relay {
 /// How often a side that is not read is asked whether it is still there.
 const LOOK: Duration = Duration::from_secs(1);
 
-impl Relay {
-    fn new(terms: Terms, room: usize) -> Self {
+impl<'a> Relay<'a> {
+    fn new(terms: Terms, room: usize, progress: &'a Progress) -> Self {
         let now = Instant::now();
         let alarm = Box::pin(tokio::time::sleep_until(now));
         Self {
+            progress,
             up: Direction::new(Custom { holds: terms.hold.is_some(), fin: Ending::Fin }, room),
             down: Direction::new(Custom { holds: false, fin: terms.target_fin }, room),
             first: None,
@@ -170,6 +180,7 @@ impl Relay {
             }
             if up_moved || down_moved {
                 self.last_progress = Instant::now();
+                self.progress.note(self.up.moved, self.down.moved, self.last_progress);
                 self.owed |= self.up.moved > asked;
             }
             if self.down.taken() > answered {

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::forwarder::{Forwarder, Refused, Serving};
 use super::listener;
 use super::threads::Threads;
+use crate::observe::snapshot::Snapshot;
 
 /// A forwarder that serves.
 pub struct Served {
@@ -63,6 +64,13 @@ impl Served {
     /// Connections that are open now, those still shaking hands included.
     pub fn open(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// How it stands, with each open connection or without.
+    pub fn snapshot(&self, with_connections: bool) -> Snapshot {
+        let snapshot = self.forwarder.snapshot(with_connections);
+        let state = if self.is_stopping() { "stopping" } else { "running" };
+        Snapshot { state: state.to_owned(), ..snapshot }
     }
 
     /// Has connections to come begin with what the files hold now; open ones go on as they were.

@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
@@ -18,6 +19,8 @@ use crate::config::Settings;
 use crate::config::values::{HalfClose, TargetEof, duration_text};
 use crate::leg::Ending;
 use crate::leg::socket::Socket;
+use crate::observe::progress::Progress;
+use crate::observe::tally::{Agreed, Open};
 use crate::tls::explain::{self, Explained};
 use crate::tls::inbound::{self, Alert, Answered, Inbound};
 use crate::tls::outbound::Outbound;
@@ -36,6 +39,7 @@ pub async fn serve(forwarder: Arc<Serving>, admission: Arc<Admission>, tcp: TcpS
         }
     };
     if let Err(failure) = lead(&forwarder, visit, tcp, &mut origin, began).await {
+        forwarder.tally.failed(failure.counted());
         log_failure(&forwarder, origin.client, &failure);
     }
 }
@@ -162,22 +166,28 @@ async fn finish(forwarder: &Serving, answered: Answered, client: SocketAddr) -> 
 
 async fn relay(forwarder: &Serving, mut inbound: Inbound, mut target: Outbound, origin: Origin, began: Instant) {
     let terms = terms(&forwarder.settings);
-    let parameters = Parameters {
-        tls_in: inbound.version(),
-        suite_in: inbound.suite(),
-        client_cert: inbound.certificate_subject(),
-        tls_out: target.version(),
-        suite_out: target.suite(),
-        resumed: target.resumed(),
+    let took = began.elapsed();
+    let open = Open {
+        client: origin.client,
+        via: origin.via(),
+        target: target.address(),
+        client_certificate: inbound.certificate_subject(),
+        inbound: Agreed { version: inbound.version(), suite: inbound.suite(), resumed: inbound.resumed() },
+        outbound: Agreed { version: target.version(), suite: target.suite().to_owned(), resumed: target.resumed() },
+        since: OffsetDateTime::now_utc() - took,
+        progress: Progress::new(),
     };
-    let address = target.address();
+    let place = forwarder.tally.opened(open, took);
+    let open = Arc::clone(&place.open);
     let mut watch = Watch::over(inbound.health(), target.health(), forwarder.settings.deadlines.dead_peer);
     let outcome = tokio::select! {
-        outcome = relay::run(&mut inbound, &mut target, terms) => outcome,
+        outcome = relay::run(&mut inbound, &mut target, terms, &open.progress) => outcome,
         never = watch.keep() => match never {},
     };
     let outcome = watch.correct(outcome);
-    log_outcome(forwarder, origin, address, &parameters, &outcome, began.elapsed());
+    let took = began.elapsed();
+    place.ended((outcome.up, outcome.down), word(outcome.by), kind(&outcome.end), took);
+    log_outcome(forwarder, &open, &outcome, took);
 }
 
 fn terms(settings: &Settings) -> Terms {
@@ -199,24 +209,17 @@ fn terms(settings: &Settings) -> Terms {
 /// longer than the pauses within one, even of a server under load.
 const FLOWING: Duration = Duration::from_secs(5);
 
-/// What the two handshakes agreed on.
-struct Parameters {
-    tls_in: &'static str,
-    suite_in: String,
-    client_cert: Option<String>,
-    tls_out: &'static str,
-    suite_out: &'static str,
-    resumed: bool,
+/// The kind of an end, of a fixed few, where the log has a sentence.
+fn kind(end: &End) -> &'static str {
+    match end {
+        End::Peer(how) => how.word(),
+        End::Failed(_) => "broken",
+        End::Silent(_) => "silent",
+        End::Unanswered(_) => "vanished",
+    }
 }
 
-fn log_outcome(
-    forwarder: &Serving,
-    origin: Origin,
-    target: Option<SocketAddr>,
-    with: &Parameters,
-    outcome: &Outcome,
-    time: Duration,
-) {
+fn log_outcome(forwarder: &Serving, open: &Open, outcome: &Outcome, time: Duration) {
     let end = match &outcome.end {
         End::Peer(how) => how.word().to_owned(),
         End::Failed(error) => format!("\"{}\"", crate::words::of(error)),
@@ -226,18 +229,18 @@ fn log_outcome(
         }
     };
     let by = word(outcome.by);
-    let target = target.map_or_else(|| forwarder.settings.target.to_string(), |address| address.to_string());
+    let target = open.target.map_or_else(|| forwarder.settings.target.to_string(), |address| address.to_string());
     tracing::info!(
         forwarder = %forwarder.name,
-        client = %origin.client,
-        via = origin.via().map(tracing::field::display),
+        client = %open.client,
+        via = open.via.map(tracing::field::display),
         %target,
-        tls_in = %with.tls_in,
-        suite_in = %with.suite_in,
-        client_cert = with.client_cert.as_ref().map(tracing::field::debug),
-        tls_out = %with.tls_out,
-        suite_out = %with.suite_out,
-        resumed = with.resumed,
+        tls_in = %open.inbound.version,
+        suite_in = %open.inbound.suite,
+        client_cert = open.client_certificate.as_ref().map(tracing::field::debug),
+        tls_out = %open.outbound.version,
+        suite_out = %open.outbound.suite,
+        resumed = open.outbound.resumed,
         up = outcome.up,
         down = outcome.down,
         seconds = %format_args!("{:.3}", time.as_secs_f64()),

@@ -23,6 +23,7 @@ mod remove;
 mod run;
 mod set;
 mod show;
+mod status;
 mod summary;
 mod talk;
 mod trust;
@@ -61,6 +62,7 @@ enum Command {
     Set(set::Set),
     Remove(remove::Remove),
     List(list::List),
+    Status(status::StatusCommand),
     Show(show::Show),
     Cert(cert::Cert),
     Check(check::Check),
@@ -86,6 +88,7 @@ Set up:
   remove NAME               stop and delete a forwarder
 Look:
   list                      all forwarders, one line each
+  status [NAME]             target, connections, certificates, last problems
   show NAME                 the settings in force, defaults included
   cert show NAME            the certificate that clients must trust
 Diagnose:
@@ -138,6 +141,7 @@ fn run(arguments: Arguments) -> Done {
         Some(Command::Set(command)) => command.run(&places),
         Some(Command::Remove(command)) => command.run(&places),
         Some(Command::List(command)) => command.run(&places),
+        Some(Command::Status(command)) => command.run(&places),
         Some(Command::Show(command)) => command.run(&places),
         Some(Command::Cert(command)) => command.run(&places),
         Some(Command::Check(command)) => command.run(&places),

@@ -3,6 +3,7 @@
 //! Load, bind, run: whatever can fail at start fails in the first two steps, before READY.
 
 mod service;
+mod view;
 
 use std::path::PathBuf;
 

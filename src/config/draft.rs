@@ -149,6 +149,7 @@ fn example(key: &str) -> &'static str {
         "key" => "\"/etc/ssl/exchange.key\"",
         "auth_cert" => "\"/etc/ssl/bridge.pem\"",
         "auth_key" => "\"/etc/ssl/bridge.key\"",
+        "metrics" => "9101",
         _ => "\"\"",
     }
 }

@@ -7,7 +7,7 @@ mod ciphers;
 mod keys;
 mod read;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -129,6 +129,8 @@ pub struct Settings {
     pub deadlines: Deadlines,
     /// Keepalive.
     pub keepalive: Keepalive,
+    /// Where metrics are read by HTTP.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// The longest that an EWS streaming subscription is silent, and a little more (issue: 31 min).

@@ -12,7 +12,11 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use super::problems;
 
 /// Begins to log at `info`, or `debug` if verbose; `EWSBRIDGE_LOG` says otherwise if set.
 ///
@@ -25,7 +29,9 @@ pub fn start(verbose: bool) {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .with_env_filter(filter)
-        .event_format(format);
+        .event_format(format)
+        .finish()
+        .with(problems::Listening);
     let _ = subscriber.try_init();
 }
 

@@ -35,6 +35,10 @@ pub enum Order {
     Reload,
     /// Accept nobody any more, and answer when all open connections have ended.
     Drain,
+    /// Say how things stand, with each open connection.
+    Status,
+    /// The same without them.
+    Summary,
 }
 
 /// A request, as it is written.
@@ -65,17 +69,25 @@ pub struct Answer {
     /// Whether a restart would do it.
     #[serde(default)]
     pub needs_restart: bool,
+    /// How things stand, where that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<serde_json::Value>,
 }
 
 impl Answer {
     /// It was done.
     pub fn done(text: impl Into<String>) -> Self {
-        Self { version: VERSION, ok: true, text: text.into(), hint: None, needs_restart: false }
+        Self { version: VERSION, ok: true, text: text.into(), hint: None, needs_restart: false, status: None }
+    }
+
+    /// This is how it stands.
+    pub fn standing(status: serde_json::Value) -> Self {
+        Self { status: Some(status), ..Self::done("this is how it stands") }
     }
 
     /// It was not.
     pub fn refused(text: impl Into<String>, hint: Option<String>) -> Self {
-        Self { version: VERSION, ok: false, text: text.into(), hint, needs_restart: false }
+        Self { version: VERSION, ok: false, text: text.into(), hint, needs_restart: false, status: None }
     }
 }
 

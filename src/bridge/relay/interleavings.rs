@@ -278,9 +278,10 @@ impl Leg for Shared {
 fn play(terms: Terms, room: usize, client: Player, target: Player) -> (Outcome, Player, Player) {
     let choices = Rc::clone(&client.choices);
     let legs = [Rc::new(RefCell::new(client)), Rc::new(RefCell::new(target))];
+    let progress = Progress::new();
     let outcome = {
         let (mut client, mut target) = (Shared(Rc::clone(&legs[0])), Shared(Rc::clone(&legs[1])));
-        let mut relay = pin!(run_within(&mut client, &mut target, terms, room));
+        let mut relay = pin!(run_within(&mut client, &mut target, terms, room, &progress));
         let bell = Arc::new(Bell::default());
         let waker = Waker::from(Arc::clone(&bell));
         let mut polls = 0;

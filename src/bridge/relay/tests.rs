@@ -163,7 +163,7 @@ async fn relayed(client: Scripted, target: Scripted) -> (Outcome, Scripted, Scri
 }
 
 async fn relayed_by(terms: Terms, mut client: Scripted, mut target: Scripted) -> (Outcome, Scripted, Scripted) {
-    let outcome = run(&mut client, &mut target, terms).await;
+    let outcome = run(&mut client, &mut target, terms, &Progress::new()).await;
     (outcome, client, target)
 }
 

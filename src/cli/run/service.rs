@@ -8,6 +8,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use super::unusable;
+use super::view::View;
 use crate::bridge::Threads;
 use crate::bridge::descriptors::{self, Room};
 use crate::bridge::forwarder::{Forwarder, Refused};
@@ -84,7 +85,8 @@ async fn serve_bound(bound: Vec<(Forwarder, Found)>, threads: &Threads, places: 
         all.push(Arc::new(Served::start(forwarder, own, threads).map_err(failed)?));
         keepers.push(keeper);
     }
-    let all = Arc::new(Service { served: all, keepers, reloading: Mutex::new(()) });
+    let view = Arc::new(View::of(all.clone()));
+    let all = Arc::new(Service { served: all, keepers, view, reloading: Mutex::new(()) });
     for (index, served) in all.served.iter().enumerate().filter(|(_, served)| served.forwarder.is_on_disk()) {
         let followed = Arc::clone(&served.forwarder);
         tasks.spawn(async move { followed.follow_identity().await });
@@ -100,7 +102,9 @@ async fn serve_bound(bound: Vec<(Forwarder, Found)>, threads: &Threads, places: 
     for served in &all.served {
         warn_of(&served.forwarder.name, &served.forwarder.serving().settings);
     }
-    notify::ready("listening");
+    all.view.export();
+    notify::ready(&all.view.sentence());
+    tasks.spawn(Arc::clone(&all.view).keep());
     end.next().await;
     notify::stopping(all.drain_limit());
     all.finish(&mut end).await;
@@ -114,6 +118,7 @@ struct Service {
     served: Vec<Arc<Served>>,
     /// Who keeps each one's sockets.
     keepers: Vec<Keeper>,
+    view: Arc<View>,
     /// One reload after the other, so that systemd hears of one at a time.
     reloading: Mutex<()>,
 }
@@ -144,6 +149,8 @@ impl Service {
         match order {
             Order::Reload => self.reload(index).await,
             Order::Drain => self.drain(index).await,
+            Order::Status => self.view.answer(index, true),
+            Order::Summary => self.view.answer(index, false),
         }
     }
 
@@ -161,7 +168,9 @@ impl Service {
                 let open = served.open();
                 tracing::info!(forwarder = %name, target = %serving.settings.target, open, "reloaded");
                 warn_of(name, &serving.settings);
-                notify::ready("listening");
+                self.view.export();
+                self.view.notice(index, None);
+                notify::ready(&self.view.sentence());
                 let open = match open {
                     0 => "no connection was open".to_owned(),
                     1 => "1 open connection goes on as it was".to_owned(),
@@ -179,10 +188,12 @@ impl Service {
                 let error = error.to_string().replace('\n', "; ");
                 let text = format!("reload: {error}; the old settings are in force");
                 tracing::error!(forwarder = %name, hint, "{text}");
+                let notice = format!("{name}: {text}");
                 if served.is_stopping() {
-                    notify::status(&format!("{name}: {text}"));
+                    notify::status(&notice);
                 } else {
-                    notify::ready(&format!("{name}: {text}"));
+                    self.view.notice(index, Some(notice));
+                    notify::ready(&self.view.sentence());
                 }
                 let mut answer = Answer::refused(text, hint);
                 answer.needs_restart = needs_restart;
@@ -220,11 +231,15 @@ impl Service {
         }
         drop(closing);
         tracing::info!(forwarder = %name, open = served.open(), ?limit, "draining: no more connections are accepted");
-        notify::status(&format!("{name}: draining, no more connections are accepted"));
+        let notice = |text: &str| {
+            self.view.notice(index, Some(format!("{name}: {text}")));
+            notify::status(&self.view.sentence());
+        };
+        notice("draining, no more connections are accepted");
         match served.ended_within(limit).await {
             0 => {
                 tracing::info!(forwarder = %name, "drained");
-                notify::status(&format!("{name}: drained, until it is restarted"));
+                notice("drained, until it is restarted");
                 Answer::done("drained: no connection is open, and none is accepted until it is restarted")
             }
             open => {

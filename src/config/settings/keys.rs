@@ -94,4 +94,5 @@ pub const KEYS: &[Key] = &[
     ),
     key("keepalive_interval", "\"10s\"", "time between two such probes"),
     key("keepalive_probes", "5", "unanswered probes that end the connection"),
+    key("metrics", "", "where Prometheus reads metrics by HTTP: [ADDRESS:]PORT, without ADDRESS this machine alone"),
 ];

@@ -1,5 +1,6 @@
 //! Settings out of what a file or a command line says.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,6 +44,7 @@ impl Settings {
         let foreign = read_pair(reader, "cert", "key");
         let deadlines = read_deadlines(reader);
         let keepalive = read_keepalive(reader, deadlines.dead_peer);
+        let metrics = reader.text("metrics", metrics);
         Some(Self {
             listen: listen?,
             server_name,
@@ -70,6 +72,7 @@ impl Settings {
             foreign,
             deadlines,
             keepalive,
+            metrics,
         })
     }
 }
@@ -223,6 +226,16 @@ fn whole_seconds(reader: &mut Reader<'_>, key: &'static str) -> Option<Duration>
         let fits = time.subsec_millis() == 0 && (1..=32_767).contains(&time.as_secs());
         if fits { Ok(time) } else { Err(BadValue("must be whole seconds, 1s to 32767s".into())) }
     })
+}
+
+/// Whoever can read metrics learns how much moves, so that a bare port is for this machine alone.
+fn metrics(text: &str) -> Result<SocketAddr, BadValue> {
+    let bare: Option<u16> = text.parse().ok();
+    let address = bare.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).or_else(|| text.parse().ok());
+    match address {
+        Some(address) if address.port() > 0 => Ok(address),
+        _ => Err(BadValue(format!("'{text}' is not [ADDRESS:]PORT; an example: 9101, or 10.20.0.7:9101"))),
+    }
 }
 
 fn san(text: &str) -> Result<String, BadValue> {

@@ -1,6 +1,6 @@
 //! A certificate of the target's that was refused.
 
-use super::{Cure, Explained};
+use super::{Cure, Explained, Reason};
 use crate::config::Settings;
 use crate::config::settings::Trust;
 use crate::config::values::{Fault, Host};
@@ -9,7 +9,7 @@ use crate::tls::trust::Refusal;
 
 /// Explains a refused certificate; `presented` is the one that the target showed, if it can be read.
 pub fn explain(refusal: &Refusal, presented: Option<&Facts>, settings: &Settings) -> Explained {
-    Explained::cured(refusal.cause.clone(), cure(refusal, presented, settings))
+    Explained::cured(refusal.cause.clone(), cure(refusal, presented, settings)).counted(Reason::Certificate)
 }
 
 fn cure(refusal: &Refusal, presented: Option<&Facts>, settings: &Settings) -> Cure {

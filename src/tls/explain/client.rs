@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use rustls::{AlertDescription, PeerIncompatible};
 
-use super::{Cure, Explained, client_certificate};
+use super::{Cure, Explained, Reason, client_certificate};
 use crate::config::Settings;
 use crate::config::values::Version;
 use crate::leg::proxy::Malformed;
@@ -13,7 +13,7 @@ use crate::tls::inbound::Error;
 /// Explains what a client did or said. Without a cure it is the client's own business, or a scanner's.
 pub fn explain(error: &Error, settings: &Settings) -> Explained {
     let with_code = |cause: &str| format!("{cause} (rustls {error})");
-    match error {
+    let explained = match error {
         Error::TooOld => Explained::cured("it speaks nothing newer than TLS 1.1", newer()),
         Error::PlainHttp => {
             let cure = Cure::to_do("let its URL begin with https://");
@@ -31,17 +31,30 @@ pub fn explain(error: &Error, settings: &Settings) -> Explained {
         Error::StrayProxyHeader | Error::ClientCa(_) | Error::Left | Error::Io(_) => {
             Explained::plain(error.to_string())
         }
+    };
+    explained.counted(reason(error))
+}
+
+fn reason(error: &Error) -> Reason {
+    match error {
+        Error::PlainHttp | Error::Tls(rustls::Error::InvalidMessage(_)) => Reason::NotTls,
+        Error::ProxyHeader(_) | Error::StrayProxyHeader => Reason::ProxyHeader,
+        Error::Certificate(_) | Error::Tls(rustls::Error::NoCertificatesPresented) => Reason::Certificate,
+        Error::Tls(rustls::Error::AlertReceived(_)) => Reason::Alert,
+        Error::TooOld | Error::Tls(_) => Reason::Protocol,
+        Error::Left | Error::Io(_) => Reason::Closed,
+        Error::ClientCa(_) => Reason::Other,
     }
 }
 
 /// A client that has gone.
 pub fn left(when: &str) -> Explained {
-    Explained::plain(format!("it left {when}"))
+    Explained::plain(format!("it left {when}")).counted(Reason::Closed)
 }
 
 /// A client that has not said enough in time.
 pub fn silence(limit: &str) -> Explained {
-    Explained::plain(format!("not finished within {limit}"))
+    Explained::plain(format!("not finished within {limit}")).counted(Reason::Timeout)
 }
 
 /// A load balancer that does not begin as it must.
@@ -57,12 +70,13 @@ fn proxy_header(malformed: Malformed) -> Explained {
 pub fn stray_proxy_header(peer: IpAddr, settings: &Settings) -> Explained {
     if settings.expects_proxy_header(peer) {
         let cure = Cure::to_do("of several load balancers in a row, only the one before this host may send it");
-        return Explained::cured("a second one follows the first", cure);
+        return Explained::cured("a second one follows the first", cure).counted(Reason::ProxyHeader);
     }
     let cause = "proxy_from does not name this address, so its PROXY header is not believed";
     let known = settings.proxy_from.iter().map(ToString::to_string);
     let all = known.chain([peer.to_string()]).collect::<Vec<_>>().join(",");
-    Explained::cured(cause, Cure::one_of([("if it is a load balancer of yours", Cure::set("proxy_from", all))]))
+    let cure = Cure::one_of([("if it is a load balancer of yours", Cure::set("proxy_from", all))]);
+    Explained::cured(cause, cure).counted(Reason::ProxyHeader)
 }
 
 fn newer() -> Cure {

@@ -15,6 +15,7 @@ pub mod certificate;
 pub mod client;
 mod client_certificate;
 mod cure;
+mod reason;
 mod verdict;
 pub mod way;
 mod wire;
@@ -25,6 +26,7 @@ use openssl::error::Error as Entry;
 use openssl::ssl::{self, ErrorCode, SslRef};
 
 pub use cure::Cure;
+pub use reason::Reason;
 
 use super::credential;
 use crate::config::Settings;
@@ -41,11 +43,13 @@ pub struct Explained {
     pub is_foreign: bool,
     /// Whether this machine is at fault.
     pub is_ours: bool,
+    /// What kind of cause.
+    pub reason: Reason,
 }
 
 impl Explained {
     fn plain(cause: impl Into<String>) -> Self {
-        Self { cause: cause.into(), cure: None, is_foreign: false, is_ours: false }
+        Self { cause: cause.into(), cure: None, is_foreign: false, is_ours: false, reason: Reason::Other }
     }
 
     /// This machine's own fault.
@@ -55,6 +59,16 @@ impl Explained {
 
     fn cured(cause: impl Into<String>, cure: Cure) -> Self {
         Self { cure: Some(cure), ..Self::plain(cause) }
+    }
+
+    /// The same, counted as this, unless it has a kind already.
+    fn counted(self, reason: Reason) -> Self {
+        let reason = match self.reason {
+            _ if self.is_foreign => Reason::NotTls,
+            Reason::Other => reason,
+            known => known,
+        };
+        Self { reason, ..self }
     }
 }
 
@@ -121,20 +135,22 @@ const HANDSHAKE: u8 = 22;
 /// Explains a handshake with the target that failed.
 pub fn outbound(error: &ssl::Error, seen: &Seen<'_>, settings: &Settings) -> Explained {
     if let Some(foreign) = wire::not_tls(seen.first) {
-        return foreign;
+        return foreign.counted(Reason::NotTls);
     }
     match error.code() {
-        ErrorCode::ZERO_RETURN => wire::ended(wire::How::CloseNotify, seen, settings),
+        ErrorCode::ZERO_RETURN => wire::ended(wire::How::CloseNotify, seen, settings).counted(Reason::Closed),
         ErrorCode::SYSCALL => match error.io_error() {
             Some(error) => broken(error, seen, settings),
-            None => wire::ended(wire::How::Closed, seen, settings),
+            None => wire::ended(wire::How::Closed, seen, settings).counted(Reason::Closed),
         },
         _ => match entry(error).map(|entry| entry.reason_code()) {
-            Some(UNEXPECTED_EOF) => wire::ended(wire::How::Closed, seen, settings),
+            Some(UNEXPECTED_EOF) => wire::ended(wire::How::Closed, seen, settings).counted(Reason::Closed),
             // A close_notify of the fatal kind is one all the same.
-            Some(ALERT) => wire::ended(wire::How::CloseNotify, seen, settings),
-            Some(code @ ALERT..=LAST_ALERT) => alert::received(code - ALERT, &openssl_text(error), seen, settings),
-            Some(code) => verdict::ours(code, &openssl_text(error), seen, settings),
+            Some(ALERT) => wire::ended(wire::How::CloseNotify, seen, settings).counted(Reason::Closed),
+            Some(code @ ALERT..=LAST_ALERT) => {
+                alert::received(code - ALERT, &openssl_text(error), seen, settings).counted(Reason::Alert)
+            }
+            Some(code) => verdict::ours(code, &openssl_text(error), seen, settings).counted(Reason::Protocol),
             None => Explained::plain(openssl_text(error)),
         },
     }
@@ -142,7 +158,7 @@ pub fn outbound(error: &ssl::Error, seen: &Seen<'_>, settings: &Settings) -> Exp
 
 /// Explains a handshake that did not end within its deadline, which is `limit` in words.
 pub fn silence(limit: &str, seen: &Seen<'_>, settings: &Settings) -> Explained {
-    wire::silent(limit, seen, settings)
+    wire::silent(limit, seen, settings).counted(Reason::Timeout)
 }
 
 /// The same for a target that was sent a PROXY header first, which it may not expect.
@@ -161,20 +177,20 @@ pub fn behind_proxy_header(explained: Explained, settings: &Settings) -> Explain
 /// A server that broke off two handshakes while sessions were to be resumed.
 pub fn no_session() -> Explained {
     let cause = "the server breaks off whenever a session is to be resumed";
-    Explained::cured(cause, Cure::set("resumption", "false"))
+    Explained::cured(cause, Cure::set("resumption", "false")).counted(Reason::Closed)
 }
 
 /// Explains a socket that broke before its first byte.
 pub fn io(error: &io::Error) -> Explained {
     match wire::how(error) {
-        Some(how) => Explained::plain(how.text()),
+        Some(how) => Explained::plain(how.text()).counted(Reason::Closed),
         None => Explained::plain(crate::words::of(error)),
     }
 }
 
 fn broken(error: &io::Error, seen: &Seen<'_>, settings: &Settings) -> Explained {
     match wire::how(error) {
-        Some(how) => wire::ended(how, seen, settings),
+        Some(how) => wire::ended(how, seen, settings).counted(Reason::Closed),
         None => Explained::plain(format!("{} {}", crate::words::of(error), seen.step().text())),
     }
 }

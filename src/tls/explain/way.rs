@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Cure, Explained};
+use super::{Cure, Explained, Reason};
 use crate::words;
 
 /// Explains a look-up that brought no address.
@@ -12,14 +12,15 @@ use crate::words;
 pub fn look_up(error: &io::Error) -> Explained {
     if error.raw_os_error().is_some() {
         let cure = is_out_of_descriptors(error).then(|| Cure::to_do(DESCRIPTORS));
-        return Explained { is_ours: true, cure, ..Explained::plain(words::of(error)) };
+        let explained = Explained { is_ours: true, cure, ..Explained::plain(words::of(error)) };
+        return explained.counted(Reason::Shortage);
     }
     let text = resolver_words(error);
     // EAI_AGAIN of getaddrinfo(3), whose number does not reach us.
     if text.starts_with("temporary failure") {
-        return Explained::cured(text, Cure::to_do(NAME_SERVER));
+        return Explained::cured(text, Cure::to_do(NAME_SERVER)).counted(Reason::Name);
     }
-    Explained::cured(text, Cure::to_do(NAME))
+    Explained::cured(text, Cure::to_do(NAME)).counted(Reason::Name)
 }
 
 /// Whether this process, or this machine, has no descriptor left.
@@ -42,12 +43,12 @@ fn resolver_words(error: &io::Error) -> String {
 
 /// A name of which the look-up knows, but no address.
 pub fn no_address() -> Explained {
-    Explained::cured("the name has no address", Cure::to_do(NAME))
+    Explained::cured("the name has no address", Cure::to_do(NAME)).counted(Reason::Name)
 }
 
 /// A look-up that goes on for longer than it may.
 pub fn look_up_silence(limit: &str) -> Explained {
-    Explained::cured(format!("no answer within {limit}"), Cure::to_do(NAME_SERVER))
+    Explained::cured(format!("no answer within {limit}"), Cure::to_do(NAME_SERVER)).counted(Reason::Timeout)
 }
 
 const DESCRIPTORS: &str = "raise LimitNOFILE= of the unit, or find what holds so many connections";
@@ -61,20 +62,24 @@ pub fn connect(error: &io::Error, port: u16) -> Explained {
     match error.raw_os_error() {
         // No other address would do better.
         _ if is_out_of_descriptors(error) => {
-            Explained { is_ours: true, ..Explained::cured(cause, Cure::to_do(DESCRIPTORS)) }
+            Explained { is_ours: true, ..Explained::cured(cause, Cure::to_do(DESCRIPTORS)) }.counted(Reason::Shortage)
         }
-        Some(ENOBUFS | ENOMEM) => Explained { is_ours: true, ..Explained::plain(cause) },
+        Some(ENOBUFS | ENOMEM) => Explained { is_ours: true, ..Explained::plain(cause) }.counted(Reason::Shortage),
         Some(ENETUNREACH | EHOSTUNREACH) => {
             Explained::cured(cause, Cure::to_do("this machine has no way there; see: ip route get ADDRESS"))
+                .counted(Reason::Unreachable)
         }
         Some(EACCES | EPERM) => Explained::cured(
             cause,
             Cure::to_do("this machine itself forbids it; see: ip route get ADDRESS, nft list ruleset"),
-        ),
+        )
+        .counted(Reason::Unreachable),
         _ if error.kind() == io::ErrorKind::ConnectionRefused => Explained::cured(
             cause,
             Cure::to_do(format!("nothing listens there on port {port}: is the service started, and is it that port?")),
-        ),
+        )
+        .counted(Reason::Refused),
+        _ if error.kind() == io::ErrorKind::TimedOut => Explained::plain(cause).counted(Reason::Timeout),
         _ => Explained::plain(cause),
     }
 }
@@ -85,4 +90,5 @@ pub fn connect_silence(limit: &str) -> Explained {
         format!("no answer within {limit}"),
         Cure::to_do("is the server on, and does no firewall on the way drop connections to that port?"),
     )
+    .counted(Reason::Timeout)
 }

@@ -9,6 +9,7 @@ use rustls::{SupportedProtocolVersion, version};
 use super::Error;
 use crate::config::Settings;
 use crate::config::values::Version;
+use crate::tls::certificate::Facts;
 use crate::tls::client_auth::Authorities;
 use crate::tls::identity::Pair;
 
@@ -26,6 +27,8 @@ pub(super) struct Configs {
     pub(super) authorities: Option<Authorities>,
     pub(super) with_http: Arc<ServerConfig>,
     pub(super) without_alpn: Arc<ServerConfig>,
+    /// Of the certificate.
+    facts: Arc<Facts>,
 }
 
 struct Template {
@@ -79,6 +82,11 @@ impl Listener {
         Ok(())
     }
 
+    /// The certificate that new connections are served with.
+    pub fn facts(&self) -> Arc<Facts> {
+        self.configs().facts
+    }
+
     pub(super) fn configs(&self) -> Configs {
         self.configs.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
@@ -92,6 +100,7 @@ impl Template {
             Some(authorities) => builder.with_client_cert_verifier(authorities.verifier()),
             None => builder.with_no_client_auth(),
         };
+        let facts = Arc::new(pair.facts);
         let mut config = builder.with_single_cert(pair.chain, pair.key)?;
         // Ours is the better order for TLS 1.2, and scanners mark a server down that has none.
         config.ignore_client_order = true;
@@ -100,6 +109,6 @@ impl Template {
         let without_alpn = Arc::new(config.clone());
         // HTTP/1.1 and nothing else: NTLM is unusable over HTTP/2, and the target has none.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Configs { authorities: self.authorities.clone(), with_http: Arc::new(config), without_alpn })
+        Ok(Configs { authorities: self.authorities.clone(), with_http: Arc::new(config), without_alpn, facts })
     }
 }
