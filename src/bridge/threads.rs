@@ -75,6 +75,11 @@ impl Threads {
         Self { first: Handle::current(), others: Vec::new() }
     }
 
+    /// All of them, the first one first.
+    pub fn all(&self) -> Vec<Handle> {
+        std::iter::once(&self.first).chain(&self.others).cloned().collect()
+    }
+
     /// The thread that accepts.
     pub(super) fn first(&self) -> &Handle {
         &self.first

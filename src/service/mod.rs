@@ -22,6 +22,7 @@ pub mod notify;
 mod rollback;
 pub mod sockets;
 pub mod units;
+pub mod watchdog;
 
 /// The system user and group that serve forwarders.
 pub const ACCOUNT: &str = "ewsbridge";

@@ -34,6 +34,11 @@ pub fn reloading() {
     send(&states);
 }
 
+/// Says that it lives.
+pub fn alive() {
+    send(&[NotifyState::Watchdog]);
+}
+
 /// Says how things stand in one sentence, the line `Status:` of `systemctl status`.
 pub fn status(text: &str) {
     send(&[NotifyState::Status(&one_line(text))]);

@@ -11,6 +11,7 @@ mod alert;
 mod established;
 mod hello;
 mod listener;
+mod proof;
 
 use std::io;
 
@@ -21,6 +22,7 @@ pub use alert::{Alert, refuse};
 pub use established::Inbound;
 pub use hello::{Answered, Hello, proxy_header};
 pub use listener::Listener;
+pub use proof::Unproved;
 
 /// What can be wrong with the listener's side of TLS.
 #[derive(Debug, thiserror::Error)]

@@ -16,6 +16,7 @@ fn the_listening_socket_outlives_the_process_and_not_the_service() {
     world.add("exch1 9443").succeeded();
 
     restarts_and_a_crash_under_load_refuse_nobody(&world);
+    a_process_that_falls_silent_is_started_again_and_refuses_nobody(&world);
     another_address_closes_the_stored_socket(&world);
     a_drain_takes_the_socket_out_of_the_store(&world);
     a_stop_and_a_fault_of_configuration_close_the_port(&world);
@@ -49,6 +50,35 @@ fn restarts_and_a_crash_under_load_refuse_nobody(world: &World) {
     assert!(failures.len() <= CLIENTS, "{failures:?}");
     assert_eq!(world.host.property(UNIT, "NRestarts"), "2");
     assert_eq!(stored(world), "1");
+    world.assert_path(9443);
+}
+
+fn a_process_that_falls_silent_is_started_again_and_refuses_nobody(world: &World) {
+    let host = &world.host;
+    assert_eq!(host.property(UNIT, "WatchdogUSec"), "1min");
+    let folder = format!("/etc/systemd/system/{UNIT}.service.d");
+    host.ok(&format!("mkdir {folder} && printf '[Service]\\nWatchdogSec=3s\\n' >{folder}/short.conf"));
+    host.ok(&format!("systemctl daemon-reload && systemctl restart {UNIT}"));
+    let load = Load::start(world);
+    // Longer than the watchdog waits: it is proved alive meanwhile.
+    let pid = host.property(UNIT, "MainPID");
+    thread::sleep(Duration::from_secs(5));
+    load.goes_on();
+    assert_eq!(host.property(UNIT, "MainPID"), pid, "it was restarted for nothing");
+    let restarts = host.property(UNIT, "NRestarts");
+    host.ok(&format!("kill -STOP {pid}"));
+    host.wait_until(&format!(
+        "systemctl is-active --quiet {UNIT} && [ $(systemctl show --property NRestarts --value {UNIT}) != {restarts} ]"
+    ));
+    load.goes_on();
+    let (served, failures) = load.end();
+    println!("{served} connections served beside a process that fell silent; cut with it: {failures:?}");
+    assert!(!failures.iter().any(|failure| failure.contains("refused")), "{failures:?}");
+    assert!(failures.len() <= CLIENTS, "{failures:?}");
+    host.ok("journalctl --sync");
+    let told = host.ok(&format!("journalctl --quiet --unit {UNIT} --grep 'Watchdog timeout|result .watchdog.'"));
+    assert!(told.contains("atchdog"), "{told}");
+    host.ok(&format!("rm -r {folder} && systemctl daemon-reload && systemctl restart {UNIT}"));
     world.assert_path(9443);
 }
 

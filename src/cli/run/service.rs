@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -20,7 +21,9 @@ use crate::config::values::duration_text;
 use crate::config::{Name, Places};
 use crate::service::control::{Answer, Control, Order};
 use crate::service::sockets::{self, Found, Inherited, Keeper};
+use crate::service::watchdog::{self, Watchdog};
 use crate::service::{self, notify};
+use crate::tls::inbound::Unproved;
 
 /// Binds what is not inherited, tells systemd, serves.
 pub(super) fn serve(forwarders: Vec<Forwarder>, inherited: Inherited, places: &Places) -> Done {
@@ -56,7 +59,7 @@ fn fit(forwarders: &[Forwarder]) {
         Ok(limit) => limit,
         Err(error) => {
             let cause = crate::words::of(&error);
-            tracing::warn!("limit of descriptors: {cause}; max_connections is not checked against it");
+            tracing::warn!(name: "descriptors_unknown", "limit of descriptors: {cause}; max_connections is not checked against it");
             return;
         }
     };
@@ -105,6 +108,10 @@ async fn serve_bound(bound: Vec<(Forwarder, Found)>, threads: &Threads, places: 
     all.view.export();
     notify::ready(&all.view.sentence());
     tasks.spawn(Arc::clone(&all.view).keep());
+    if let Some(watchdog) = Watchdog::of_this_process() {
+        let (all, threads) = (Arc::clone(&all), threads.all());
+        tasks.spawn(watchdog.keep(move |limit| Arc::clone(&all).prove(threads.clone(), limit)));
+    }
     end.next().await;
     notify::stopping(all.drain_limit());
     all.finish(&mut end).await;
@@ -124,6 +131,25 @@ struct Service {
 }
 
 impl Service {
+    /// Has each thread lead an inbound handshake in memory, so that every forwarder has one.
+    async fn prove(self: Arc<Self>, threads: Vec<Handle>, limit: Duration) -> Result<(), watchdog::Failed> {
+        let count = threads.len();
+        let work = |thread: usize| {
+            let of_thread = self.served.iter().skip(thread).step_by(count);
+            let mut own: Vec<_> = of_thread.map(|served| served.forwarder.serving()).collect();
+            if own.is_empty() {
+                own.extend(self.served.get(thread % self.served.len().max(1)).map(|served| served.forwarder.serving()));
+            }
+            move || {
+                own.iter().try_for_each(|serving| {
+                    let failed = |error: Unproved| watchdog::Failed::Handshake(serving.name.clone(), error.to_string());
+                    serving.listener.prove().map_err(failed)
+                })
+            }
+        };
+        watchdog::each(&threads, limit, work).await
+    }
+
     /// Opens a forwarder's control socket. Without it the forwarder serves all the same.
     fn control(self: &Arc<Self>, index: usize, places: &Places, tasks: &mut JoinSet<()>) {
         let name = &self.served[index].forwarder.name;
@@ -137,6 +163,7 @@ impl Service {
             Err(error) => {
                 let cause = crate::words::of(&error);
                 tracing::warn!(
+                    name: "control_failed",
                     forwarder = %name,
                     hint = "SIGHUP reloads it all the same",
                     "control socket {}: {cause}; 'ewsbridge reload' can't reach it", path.display()
@@ -166,7 +193,7 @@ impl Service {
         match tokio::task::block_in_place(|| served.reload()) {
             Ok(serving) => {
                 let open = served.open();
-                tracing::info!(forwarder = %name, target = %serving.settings.target, open, "reloaded");
+                tracing::info!(name: "reloaded", forwarder = %name, target = %serving.settings.target, open, "reloaded");
                 warn_of(name, &serving.settings);
                 self.view.export();
                 self.view.notice(index, None);
@@ -187,7 +214,7 @@ impl Service {
                 // A file may have several faults, each with a line of its own.
                 let error = error.to_string().replace('\n', "; ");
                 let text = format!("reload: {error}; the old settings are in force");
-                tracing::error!(forwarder = %name, hint, "{text}");
+                tracing::error!(name: "reload_failed", forwarder = %name, hint, "{text}");
                 let notice = format!("{name}: {text}");
                 if served.is_stopping() {
                     notify::status(&notice);
@@ -224,13 +251,14 @@ impl Service {
                 sockets::forget(name);
             }
             Keeper::Unit => tracing::warn!(
+                name: "drain_socket_unit",
                 forwarder = %name,
                 hint = "stop its socket unit, and clients are refused",
                 "draining: its socket unit goes on taking connections, which wait until it is restarted"
             ),
         }
         drop(closing);
-        tracing::info!(forwarder = %name, open = served.open(), ?limit, "draining: no more connections are accepted");
+        tracing::info!(name: "draining", forwarder = %name, open = served.open(), ?limit, "draining: no more connections are accepted");
         let notice = |text: &str| {
             self.view.notice(index, Some(format!("{name}: {text}")));
             notify::status(&self.view.sentence());
@@ -238,7 +266,7 @@ impl Service {
         notice("draining, no more connections are accepted");
         match served.ended_within(limit).await {
             0 => {
-                tracing::info!(forwarder = %name, "drained");
+                tracing::info!(name: "drained", forwarder = %name, "drained");
                 notice("drained, until it is restarted");
                 Answer::done("drained: no connection is open, and none is accepted until it is restarted")
             }
@@ -263,7 +291,7 @@ impl Service {
         let limit = self.drain_limit();
         let open = || self.served.iter().map(|served| served.open()).sum::<usize>();
         if open() > 0 {
-            tracing::info!(open = open(), limit = ?limit, "stopping: open connections may finish");
+            tracing::info!(name: "stopping", open = open(), limit = ?limit, "stopping: open connections may finish");
         }
         let ended = async {
             for served in &self.served {
@@ -271,9 +299,9 @@ impl Service {
             }
         };
         tokio::select! {
-            () = ended => tracing::info!("stopped"),
-            () = tokio::time::sleep(limit) => tracing::warn!(cut = open(), "stopped: open connections were cut"),
-            () = end.next() => tracing::warn!(cut = open(), "stopped by a second signal: open connections were cut"),
+            () = ended => tracing::info!(name: "stopped", "stopped"),
+            () = tokio::time::sleep(limit) => tracing::warn!(name: "stopped_cut", cut = open(), "stopped: open connections were cut"),
+            () = end.next() => tracing::warn!(name: "stopped_cut", cut = open(), "stopped by a second signal: open connections were cut"),
         }
     }
 }
@@ -281,12 +309,12 @@ impl Service {
 fn announce(forwarder: &Forwarder, listen: std::net::SocketAddr) {
     let serving = forwarder.serving();
     let Settings { target, .. } = &*serving.settings;
-    tracing::info!(forwarder = %forwarder.name, %listen, %target, version = %env!("CARGO_PKG_VERSION"), openssl = %crate::tls::library::version(), "listening");
+    tracing::info!(name: "listening", forwarder = %forwarder.name, %listen, %target, version = %env!("CARGO_PKG_VERSION"), openssl = %crate::tls::library::version(), "listening");
 }
 
 fn warn_of(name: &str, settings: &Settings) {
     for warning in settings.warnings() {
-        tracing::warn!(forwarder = %name, "{warning}");
+        tracing::warn!(name: "setting_weak", forwarder = %name, "{warning}");
     }
 }
 

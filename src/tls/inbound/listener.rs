@@ -87,6 +87,10 @@ impl Listener {
         self.configs().facts
     }
 
+    pub(super) fn provider(&self) -> Arc<CryptoProvider> {
+        Arc::clone(&self.template.provider)
+    }
+
     pub(super) fn configs(&self) -> Configs {
         self.configs.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
