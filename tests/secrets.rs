@@ -174,6 +174,11 @@ struct Bench {
 
 impl Bench {
     fn start(target: &impl Listening, secrets: &Secrets, settings: &[&str]) -> Self {
+        Self::logging("text", target, secrets, settings)
+    }
+
+    /// The same with a log of this form.
+    fn logging(form: &str, target: &impl Listening, secrets: &Secrets, settings: &[&str]) -> Self {
         let sandbox = Sandbox::new();
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let (listen, target) = (address.to_string(), target.address().to_string());
@@ -183,8 +188,9 @@ impl Bench {
         sandbox.run(["set", "exch1"].into_iter().chain(settings)).succeeded();
         add_key_file(secrets, "the forwarder's key", &sandbox.identity("exch1").join("key.pem"));
         let mut command = sandbox.command(["run", "exch1"]);
-        let server = Live::spawn(command.env("EWSBRIDGE_LOG", "trace"));
-        server.wait_for(" listening");
+        command.env("EWSBRIDGE_LOG", "trace").env("EWSBRIDGE_LOG_FORMAT", form);
+        let server = Live::spawn(&mut command);
+        server.wait_for(if form == "json" { "\"event\":\"listening\"" } else { " listening" });
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(sandbox.ca("exch1")).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -280,18 +286,19 @@ async fn connections_that_go_well_or_break_off_log_no_secret_at_trace() {
     let certificate = Certificate::self_signed(certificates.path(), "EXCH1");
     let manners =
         [Manner::Answer, Manner::ResetInMidAnswer, Manner::FinInMidAnswer, Manner::BrokenRecord, Manner::Silent];
-    for version in [SslVersion::TLS1, SslVersion::TLS1_2] {
+    for (version, form) in [(SslVersion::TLS1, "text"), (SslVersion::TLS1_2, "json")] {
         for manner in manners {
             let secrets = secrets();
             let target = target(&certificate, version, manner, &secrets);
-            let bench = Bench::start(&target, &secrets, &["idle_timeout=2s"]);
+            let bench = Bench::logging(form, &target, &secrets, &["idle_timeout=2s"]);
             bench.request(false).await;
             bench.server.wait_for("session closed");
             bench.request(true).await;
             let known = secrets.0.lock().unwrap().iter().filter(|(name, _)| name.contains("connection")).count();
             assert!(known >= 3, "only {known} keys of connections are known");
             let log = bench.log("session closed", &format!("{manner:?}"));
-            assert!(log.contains("up=") && log.contains("down="), "{log}");
+            let fields = if form == "json" { ["\"up_bytes\":", "\"down_bytes\":"] } else { ["up=", "down="] };
+            assert!(fields.iter().all(|field| log.contains(field)), "{log}");
         }
     }
 }

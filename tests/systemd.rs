@@ -40,6 +40,7 @@ fn a_forwarder_lives_under_systemd_and_leaves_no_trace() {
 
     add_starts_a_service_and_proves_its_path(&world);
     the_service_is_confined(&world);
+    the_journal_has_fields_true_priorities_and_explanations(&world);
     the_environment_of_the_machine_does_not_reach_openssl(&world);
     a_taken_port_fails_and_changes_nothing(&world);
     a_killed_service_comes_back(&world);
@@ -177,6 +178,41 @@ fn the_service_is_confined(world: &World) {
     println!("{}", score.trim());
     let exposure: f32 = score.split_whitespace().find_map(|word| word.parse().ok()).expect("a number");
     assert!(exposure <= 1.5, "{score}");
+}
+
+fn the_journal_has_fields_true_priorities_and_explanations(world: &World) {
+    let host = &world.host;
+    for file in ["ewsbridge.catalog", "ewsbridge.ru.catalog"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/catalog").join(file);
+        host.push(&path, &format!("/usr/lib/systemd/catalog/{file}"));
+    }
+    host.ok("journalctl --update-catalog");
+    world.assert_path(9443);
+    host.ok("journalctl --sync");
+    let lines = host.ok("journalctl --output json EWSBRIDGE_FORWARDER=exch1 EWSBRIDGE_EVENT=session_closed");
+    let session: serde_json::Value = serde_json::from_str(lines.lines().last().unwrap_or_default())
+        .unwrap_or_else(|error| panic!("{error}: {lines}"));
+    for (field, value) in [
+        ("PRIORITY", "6"),
+        ("SYSLOG_IDENTIFIER", "ewsbridge"),
+        ("_SYSTEMD_UNIT", "ewsbridge@exch1.service"),
+        ("EWSBRIDGE_TLS_IN", "1.3"),
+        ("EWSBRIDGE_RESUMED", "false"),
+    ] {
+        // A later session may resume.
+        if field != "EWSBRIDGE_RESUMED" || session[field] != "true" {
+            assert_eq!(session[field], value, "{field} in {session:#}");
+        }
+    }
+    assert!(session["EWSBRIDGE_UP_BYTES"].as_str().unwrap_or_default().parse::<u64>().is_ok(), "{session:#}");
+    assert!(session["MESSAGE"].as_str().unwrap_or_default().starts_with("session closed forwarder=exch1 client="));
+    // Nothing comes twice: not by stderr as well.
+    let client = session["EWSBRIDGE_CLIENT"].as_str().unwrap_or_default();
+    let twice = host.ok(&format!("journalctl --quiet --unit {UNIT} --output cat --grep 'client={client} '"));
+    assert_eq!(twice.lines().count(), 1, "{twice}");
+    let explained = host.ok("journalctl -x --no-pager EWSBRIDGE_EVENT=listening");
+    assert!(explained.contains("Subject: Forwarder exch1 is ready"), "{explained}");
+    host.ok("rm /usr/lib/systemd/catalog/ewsbridge*.catalog && journalctl --update-catalog");
 }
 
 fn the_environment_of_the_machine_does_not_reach_openssl(world: &World) {

@@ -159,6 +159,7 @@ impl Admission {
             format!("ulimit -n {needed} before it starts, LimitNOFILE={needed} in a unit; or smaller limits")
         };
         tracing::warn!(
+            name: "limits_short",
             forwarder = %self.name,
             hint,
             "max_connections = {} and max_handshakes = {} need {needed} descriptors, and the limit is {}: in force are {} and {}",
@@ -232,6 +233,7 @@ impl Admission {
         let Some(suppressed) = lock(&self.log)[setting as usize].count(Instant::now()) else { return };
         let suppressed = (suppressed > 0).then_some(suppressed);
         tracing::warn!(
+            name: "client_refused",
             forwarder = %self.name,
             %client,
             suppressed,

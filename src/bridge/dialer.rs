@@ -219,7 +219,7 @@ impl Dialer {
         let Some(name) = &self.log else { return };
         let used = used.settings.target.first();
         if was_told {
-            tracing::info!(forwarder = %name, "target {used}: answers again");
+            tracing::info!(name: "target_answers", forwarder = %name, "target {used}: answers again");
         }
         for (index, failure, pause) in failures {
             if !self.standing.is_news(*index, Instant::now()) {
@@ -230,9 +230,9 @@ impl Dialer {
             let then = format!("{used} is used; tried again in {pause}");
             // What was there is not what is trusted now: somebody else's server, or a change to be told of.
             if failure.stage == CERTIFICATE {
-                tracing::error!(forwarder = %name, hint, "{failure}; {then}");
+                tracing::error!(name: "target_untrusted", forwarder = %name, hint, "{failure}; {then}");
             } else {
-                tracing::warn!(forwarder = %name, hint, "{failure}; {then}");
+                tracing::warn!(name: "target_passed_over", forwarder = %name, hint, "{failure}; {then}");
             }
         }
     }
@@ -262,7 +262,7 @@ impl Drop for Unanswered<'_> {
         let Some(name) = dialer.log.as_ref().filter(|_| dialer.standing.is_news(self.turn.index, now)) else { return };
         let target = dialer.lines[self.turn.index].settings.target.first();
         let waited = waited.as_secs();
-        tracing::warn!(forwarder = %name, "target {target}: no connection after {waited}s, when the client left; tried again in {pause}");
+        tracing::warn!(name: "target_hangs", forwarder = %name, "target {target}: no connection after {waited}s, when the client left; tried again in {pause}");
     }
 }
 

@@ -237,8 +237,11 @@ impl Forwarder {
             tokio::time::sleep(IDENTITY_CHECK).await;
             match tokio::task::block_in_place(|| self.take_identity(&folder)) {
                 Ok(None) => {}
-                Ok(Some(until)) => tracing::info!(forwarder = self.name, %until, "certificate loaded"),
+                Ok(Some(until)) => {
+                    tracing::info!(name: "certificate_loaded", forwarder = self.name, %until, "certificate loaded")
+                }
                 Err(error) => tracing::error!(
+                    name: "certificate_unusable",
                     forwarder = self.name,
                     "certificate changed on disk, but {error}; still using the old one"
                 ),

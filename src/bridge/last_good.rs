@@ -72,7 +72,7 @@ impl LastGood {
             let age = Duration::from_secs(now.saturating_duration_since(known.since).as_secs());
             let (cause, age) = (&why.cause, duration_text(age));
             let hint = why.cure.as_ref().map(|cure| cure.text(None));
-            tracing::warn!(hint, "name {name}: look-up: {cause}; its addresses of {age} ago are used: {addresses}");
+            tracing::warn!(name: "name_last_good", hint, "name {name}: look-up: {cause}; its addresses of {age} ago are used: {addresses}");
         }
         Some(Arc::clone(&known.addresses))
     }
@@ -84,7 +84,7 @@ impl LastGood {
         known.retain(|_, known| known.is_fresh(now));
         let before = known.get(name);
         if before.is_some_and(|before| before.is_told) {
-            tracing::info!("name {name}: look-ups are answered again");
+            tracing::info!(name: "name_answers", "name {name}: look-ups are answered again");
         }
         let told = before.and_then(|before| before.told);
         let due = before.map_or(now, |before| before.due);

@@ -137,6 +137,7 @@ impl Pause {
             self.told = Some(tokio::time::Instant::now());
             let cause = crate::words::of(error);
             tracing::error!(
+                name: "accept_failed",
                 forwarder = %name,
                 hint = "raise LimitNOFILE= of the unit, or find what holds so many connections",
                 "accept: {cause}; trying again"

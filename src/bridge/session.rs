@@ -231,13 +231,14 @@ fn log_outcome(forwarder: &Serving, open: &Open, outcome: &Outcome, time: Durati
     let by = word(outcome.by);
     let target = open.target.map_or_else(|| forwarder.settings.target.to_string(), |address| address.to_string());
     tracing::info!(
+        name: "session_closed",
         forwarder = %forwarder.name,
         client = %open.client,
         via = open.via.map(tracing::field::display),
         %target,
         tls_in = %open.inbound.version,
         suite_in = %open.inbound.suite,
-        client_cert = open.client_certificate.as_ref().map(tracing::field::debug),
+        client_cert = open.client_certificate.as_deref(),
         tls_out = %open.outbound.version,
         suite_out = %open.outbound.suite,
         resumed = open.outbound.resumed,
@@ -275,9 +276,10 @@ fn log_failure(forwarder: &Serving, client: SocketAddr, failure: &Failure) {
     let hint = failure.hint();
     let hint = hint.as_deref();
     match (failure.blame, failure.kind) {
-        (Blame::Bridge, _) => tracing::error!(forwarder = %name, %client, hint, "{failure}"),
+        (Blame::Bridge, _) => tracing::error!(name: "bridge_failed", forwarder = %name, %client, hint, "{failure}"),
         (Blame::Client, Kind::Foreign) => tracing::debug!(forwarder = %name, hint, "{failure}"),
         (Blame::Client, _) if hint.is_none() => tracing::debug!(forwarder = %name, "{failure}"),
-        (Blame::Target | Blame::Client, _) => tracing::warn!(forwarder = %name, %client, hint, "{failure}"),
+        (Blame::Client, _) => tracing::warn!(name: "client_failed", forwarder = %name, %client, hint, "{failure}"),
+        (Blame::Target, _) => tracing::warn!(name: "target_failed", forwarder = %name, %client, hint, "{failure}"),
     }
 }

@@ -7,7 +7,7 @@ mod view;
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::failed::{Failed, code};
 use super::flags::TargetFlags;
@@ -16,6 +16,7 @@ use crate::bridge::forwarder::{self, Forwarder};
 use crate::bridge::resolver::Resolver;
 use crate::config::settings::Settings;
 use crate::config::{Draft, Name, Places, store};
+use crate::observe::log;
 use crate::service::sockets::{self, Inherited};
 use crate::tls::identity;
 use service::serve;
@@ -36,8 +37,28 @@ pub(super) struct Run {
     /// Log more
     #[arg(long, short)]
     verbose: bool,
+    /// How log lines are written
+    #[arg(long, value_enum, value_name = "FORM", default_value = "text", env = "EWSBRIDGE_LOG_FORMAT")]
+    log_format: LogFormat,
     #[command(flatten)]
     direct: Direct,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    /// For people; the journal gets fields besides.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+impl From<LogFormat> for log::Form {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Text => Self::Text,
+            LogFormat::Json => Self::Json,
+        }
+    }
 }
 
 /// A forwarder without a file.
@@ -90,7 +111,7 @@ impl Run {
         // First of all, while there is no other thread.
         let inherited = Inherited::take().map_err(unusable)?;
         if self.direct.listen.is_some() {
-            crate::observe::log::start(self.verbose);
+            log::start(self.verbose, self.log_format.into());
             return serve(vec![self.direct.forwarder()?], inherited, places);
         }
         let names = self.chosen(places)?;
@@ -105,7 +126,7 @@ impl Run {
             }
             return Ok(0);
         }
-        crate::observe::log::start(self.verbose);
+        log::start(self.verbose, self.log_format.into());
         let resolver = Resolver::default();
         let mut forwarders = Vec::new();
         for (name, settings) in loaded {
@@ -193,9 +214,9 @@ fn find_outbound(draft: &mut Draft) -> Result<(), Failed> {
         command: &command,
     };
     let found = super::block_on(outbound::find(&settings, permission, |failure| {
-        tracing::warn!(forwarder = "run", hint = failure.hint().as_deref(), "{failure}; not asked what it needs");
+        tracing::warn!(name: "search_failed", forwarder = "run", hint = failure.hint().as_deref(), "{failure}; not asked what it needs");
     }))?;
-    tracing::info!(forwarder = "run", "{}", outbound::summary(&found));
+    tracing::info!(name: "search_done", forwarder = "run", "{}", outbound::summary(&found));
     outbound::write(&found, draft);
     Ok(())
 }

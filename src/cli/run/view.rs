@@ -95,6 +95,7 @@ impl View {
                 Err(error) => {
                     let (name, cause) = (&served.forwarder.name, crate::words::of(&error));
                     tracing::warn!(
+                        name: "metrics_failed",
                         forwarder = %name,
                         hint = "give it a free port of this machine; 'ewsbridge status --format prometheus' needs none",
                         "metrics on {address}: {cause}; there are none"
@@ -109,7 +110,7 @@ impl View {
                 metrics::text(snapshots.iter().map(Ok))
             };
             exporters.insert(address, tokio::spawn(exporter::serve(listener, page)).abort_handle());
-            tracing::info!(forwarder = %served.forwarder.name, "metrics at http://{address}/metrics");
+            tracing::info!(name: "metrics_on", forwarder = %served.forwarder.name, "metrics at http://{address}/metrics");
         }
     }
 }
