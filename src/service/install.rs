@@ -315,8 +315,9 @@ pub(super) const RENEW_TIMER: &str = "ewsbridge-renew.timer";
 /// Where systemd remembers when the timer last went off; nobody else would remove it.
 pub(super) const TIMER_STAMP: &str = "/var/lib/systemd/timers/stamp-ewsbridge-renew.timer";
 
-const UNIT_FILES: [(&str, &str); 3] = [
+const UNIT_FILES: [(&str, &str); 4] = [
     ("ewsbridge@.service", include_str!("../../deploy/systemd/ewsbridge@.service")),
+    ("ewsbridge.target", include_str!("../../deploy/systemd/ewsbridge.target")),
     (RENEW_SERVICE, include_str!("../../deploy/systemd/ewsbridge-renew.service")),
     (RENEW_TIMER, include_str!("../../deploy/systemd/ewsbridge-renew.timer")),
 ];
