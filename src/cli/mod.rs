@@ -15,6 +15,7 @@ mod flags;
 mod identities;
 mod install;
 mod list;
+mod manual;
 mod outbound;
 mod ports;
 mod probe;
@@ -75,6 +76,7 @@ enum Command {
     Install(install::Install),
     Uninstall(install::Uninstall),
     Completions(completions::Completions),
+    Manual(manual::Manual),
 }
 
 const HELP: &str = "\
@@ -103,6 +105,7 @@ Service:
   cert renew NAME           renew certificates in time (what the timer runs)
   install, uninstall        binary, units and user, where no package did it
   completions SHELL         for bash, zsh, fish
+  manual SECTION            the man pages 8 and 5, for whoever makes a package
 
 Options:
   --config-dir DIR  settings, /etc/ewsbridge     --state-dir DIR  keys, /var/lib/ewsbridge
@@ -154,6 +157,7 @@ fn run(arguments: Arguments) -> Done {
         Some(Command::Install(command)) => command.run(),
         Some(Command::Uninstall(command)) => command.run(),
         Some(Command::Completions(command)) => command.run(),
+        Some(Command::Manual(command)) => command.run(),
     }
 }
 
