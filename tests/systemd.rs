@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 mod host;
+#[path = "systemd/package.rs"]
+mod package;
 #[path = "systemd/restarts.rs"]
 mod restarts;
 
@@ -49,6 +51,7 @@ fn a_forwarder_lives_under_systemd_and_leaves_no_trace() {
     a_reload_waits_for_its_answer_and_ends_with_it(&world);
     a_broken_file_stops_the_service_without_a_loop(&world);
     the_renewal_runs(&world);
+    one_command_stops_and_starts_all(&world);
     a_low_port_takes_one_capability_and_add_says_so(&world);
     settings_that_the_service_cannot_start_with_are_taken_back(&world);
     a_machine_without_ipv6_is_served_by_ipv4(&world);
@@ -80,7 +83,7 @@ fn the_units_start_under_the_systemd_of_debian_11() {
     let stand_in = file_in(folder.path(), "ewsbridge", STAND_IN);
     host.push(&stand_in, "/usr/bin/ewsbridge");
     host.ok("chmod 755 /usr/bin/ewsbridge && useradd --system ewsbridge");
-    for unit in ["ewsbridge@.service", "ewsbridge-renew.service", "ewsbridge-renew.timer"] {
+    for unit in ["ewsbridge@.service", "ewsbridge.target", "ewsbridge-renew.service", "ewsbridge-renew.timer"] {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/systemd").join(unit);
         host.push(&file, &format!("/etc/systemd/system/{unit}"));
     }
@@ -178,6 +181,29 @@ fn the_service_is_confined(world: &World) {
     println!("{}", score.trim());
     let exposure: f32 = score.split_whitespace().find_map(|word| word.parse().ok()).expect("a number");
     assert!(exposure <= 1.5, "{score}");
+}
+
+fn one_command_stops_and_starts_all(world: &World) {
+    let host = &world.host;
+    world.add("other 9447").succeeded();
+    let both = "ewsbridge@exch1 ewsbridge@other";
+    // Never started, it stops what runs all the same.
+    assert_eq!(host.property("ewsbridge.target", "ActiveState"), "inactive");
+    host.ok("systemctl stop ewsbridge.target");
+    assert_eq!(host.sh(&format!("systemctl is-active {both}")).out, "inactive\ninactive\n");
+    host.ok("systemctl start ewsbridge.target");
+    host.wait_until(&format!("systemctl is-active --quiet {both}"));
+    host.ok("systemctl restart ewsbridge.target");
+    host.wait_until(&format!("systemctl is-active --quiet {both}"));
+    // A single one that is started or stopped is not the others' business.
+    host.ok("systemctl stop ewsbridge@other");
+    host.ok("systemctl restart ewsbridge@exch1");
+    assert_eq!(host.sh(&format!("systemctl is-active {both}")).out, "active\ninactive\n");
+    host.ok("systemctl stop ewsbridge.target && systemctl start ewsbridge@exch1");
+    assert_eq!(host.sh(&format!("systemctl is-active {both}")).out, "active\ninactive\n");
+    host.ewsbridge("remove other").succeeded();
+    host.ok("! ls /etc/systemd/system/ewsbridge.target.wants/ewsbridge@other.service 2>/dev/null");
+    world.assert_path(9443);
 }
 
 fn the_journal_has_fields_true_priorities_and_explanations(world: &World) {

@@ -264,7 +264,7 @@ for thread in clients:
     thread.join()
 "#;
 
-struct Load {
+pub(super) struct Load {
     child: Child,
     input: Option<ChildStdin>,
     seen: Arc<Mutex<Seen>>,
@@ -278,7 +278,7 @@ struct Seen {
 }
 
 impl Load {
-    fn start(world: &World) -> Self {
+    pub(super) fn start(world: &World) -> Self {
         let mut command = world.host.outside(&["python3", "-c", LOAD, ADDRESS, &ca_file(world), &CLIENTS.to_string()]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
         let (input, output) = (child.stdin.take(), child.stdout.take().expect("it is piped"));
@@ -303,7 +303,7 @@ impl Load {
     }
 
     /// Waits until each client may have been served once more.
-    fn goes_on(&self) {
+    pub(super) fn goes_on(&self) {
         let (begun, before) = (Instant::now(), self.seen().served);
         while self.seen().served < before + 2 * CLIENTS {
             assert!(begun.elapsed() < Duration::from_secs(60), "nobody is served: {:?}", self.seen().failures);
@@ -312,7 +312,7 @@ impl Load {
     }
 
     /// Has each client come to its end; how many were served, and what failed.
-    fn end(mut self) -> (usize, Vec<String>) {
+    pub(super) fn end(mut self) -> (usize, Vec<String>) {
         drop(self.input.take());
         assert!(self.child.wait().expect("own child").success());
         self.reader.take().expect("not joined yet").join().expect("no panic");
