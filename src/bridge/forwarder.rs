@@ -15,7 +15,7 @@ use super::resolver::Resolver;
 use crate::config::values::Listen;
 use crate::config::{Name, Places, Settings, store};
 use crate::observe::problems;
-use crate::observe::snapshot::{Certificate, Process, Snapshot};
+use crate::observe::snapshot::{Certificate, Snapshot};
 use crate::observe::tally::Tally;
 use crate::tls::client_auth;
 use crate::tls::identity::{self, Pair};
@@ -175,13 +175,13 @@ impl Forwarder {
         self.tally.sample();
     }
 
-    /// How it stands, with each open connection or without.
+    /// How it stands, with each open connection or without; nothing of the process. Opens no descriptor,
+    /// of which there may be none left.
     pub fn snapshot(&self, with_connections: bool) -> Snapshot {
         let serving = self.serving();
         let mut snapshot = Snapshot::of(&self.name);
         snapshot.certificates.push(Certificate::of(&serving.listener.facts(), "own"));
         self.tally.fill(&mut snapshot, with_connections);
-        snapshot.process = Process::this();
         snapshot.listen = serving.settings.listen.to_string();
         snapshot.target = serving.settings.target.to_string();
         snapshot.refused = self.admission.refused();

@@ -176,7 +176,7 @@ fn bold(text: &str) -> String {
 /// With a capital, unless it begins with a value, and without the full stop that comes anyway.
 fn sentence(text: &str) -> String {
     let text = text.trim().trim_end_matches('.');
-    if text.split(' ').next().is_some_and(|word| word.ends_with(':')) {
+    if text.split(' ').next().is_some_and(|word| word.ends_with([':', ','])) {
         return text.to_owned();
     }
     let mut characters = text.chars();

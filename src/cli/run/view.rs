@@ -9,7 +9,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::bridge::served::Served;
-use crate::observe::snapshot::Snapshot;
+use crate::observe::snapshot::{Process, Snapshot};
 use crate::observe::tally::SAMPLE;
 use crate::observe::{exporter, metrics, sentence};
 use crate::service::control::Answer;
@@ -70,7 +70,8 @@ impl View {
 
     /// Answers `status`.
     pub(super) fn answer(&self, index: usize, with_connections: bool) -> Answer {
-        match serde_json::to_value(self.served[index].snapshot(with_connections)) {
+        let snapshot = Snapshot { process: Process::this(), ..self.served[index].snapshot(with_connections) };
+        match serde_json::to_value(snapshot) {
             Ok(status) => Answer::standing(status),
             Err(error) => Answer::refused(format!("status: {error}"), None),
         }
@@ -106,7 +107,9 @@ impl View {
             let all = self.served.clone();
             let page = move || {
                 let here = all.iter().filter(|served| wanted(served) == Some(address));
-                let snapshots: Vec<Snapshot> = here.map(|served| served.snapshot(false)).collect();
+                let with_process =
+                    |served: &Arc<Served>| Snapshot { process: Process::this(), ..served.snapshot(false) };
+                let snapshots: Vec<Snapshot> = here.map(with_process).collect();
                 metrics::text(snapshots.iter().map(Ok))
             };
             exporters.insert(address, tokio::spawn(exporter::serve(listener, page)).abort_handle());
