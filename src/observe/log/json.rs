@@ -59,7 +59,8 @@ fn of(key: &str, value: &Value) -> Json {
 
 /// A sentence without the quotes that set it off in a line for people.
 pub(super) fn plain(text: &str) -> &str {
-    text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text)
+    let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    inner.filter(|inner| !inner.contains('"')).unwrap_or(text)
 }
 
 #[cfg(test)]
@@ -87,6 +88,13 @@ mod tests {
         assert_eq!((&json["level"], &json["event"]), (&"info".into(), &"session_closed".into()));
         assert_eq!((&json["up_bytes"], &json["resumed"], &json["seconds"]), (&18.into(), &true.into(), &2.134.into()));
         assert_eq!((&json["end"], &json["client_cert"]), (&"silent for 10s".into(), &"CN=\"x\"\ny".into()));
+    }
+
+    #[test]
+    fn only_the_quotes_around_one_sentence_are_taken_off() {
+        assert_eq!(plain("\"silent for 10s\""), "silent for 10s");
+        assert_eq!(plain("\"a\" and \"b\""), "\"a\" and \"b\"");
+        assert_eq!(plain("close_notify"), "close_notify");
     }
 
     #[test]

@@ -6,8 +6,8 @@
 //! | JSON | stderr | one object a line, by `--log-format json` |
 //! | journal | its own socket, where stderr is the journal's stream | message as the text has it, a field each, true priority |
 //!
-//! Payload, keys and credentials never come here. A line is written whole or told to be lost by
-//! nobody: where the journal's socket takes it not, it goes to stderr, which systemd also reads.
+//! Payload, keys and credentials never come here. No line is lost: what the journal's socket does not
+//! take goes to stderr, which systemd reads as well.
 
 pub mod events;
 mod journal;

@@ -35,7 +35,7 @@ pub enum Unproved {
 }
 
 impl Listener {
-    /// Leads one TLS 1.3 handshake with itself. Takes the CPU of one, some 0.3 ms; nothing waits.
+    /// Leads one TLS 1.3 handshake with itself: the CPU of both ends, 1.2 ms here; nothing waits.
     ///
     /// Where clients must show a certificate, the proof ends at the point where one would be judged.
     ///
