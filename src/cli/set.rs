@@ -20,7 +20,7 @@ use crate::config::{Name, Places, Settings, file, store};
 use crate::service::{self, units};
 use crate::tls::reference::Anchor;
 
-/// Change settings and restart.
+/// Change settings; the service is restarted only where a reload can't do it.
 #[derive(Args)]
 #[command(
     after_help = "Examples: ewsbridge set exch1 min_tls=1.1     ewsbridge set exch1 accept=sha1,expired\n          ewsbridge set exch1 ciphers=      (back to the default)"
