@@ -112,6 +112,34 @@ fn headings_tables_and_examples_are_the_same_on_both_sides() {
     }
 }
 
+/// What stands between backquotes in a line outside of blocks, sorted; an ordinary line for each line.
+fn quoted(text: &str) -> Vec<Vec<String>> {
+    let mut inside = false;
+    // The stamp is the Russian side's alone.
+    let lines = text.lines().filter(|line| !line.starts_with("<!-- "));
+    let quoted = lines.map(|line| {
+        inside ^= line.trim_start().starts_with("```");
+        let mut spans: Vec<String> = match inside || line.trim_start().starts_with("```") {
+            true => Vec::new(),
+            false => line.split('`').skip(1).step_by(2).map(str::to_owned).collect(),
+        };
+        spans.sort();
+        spans
+    });
+    quoted.collect()
+}
+
+#[test]
+fn what_can_be_pasted_is_the_same_line_by_line() {
+    for (english, russian) in pairs().into_iter().filter(|(english, _)| english.ends_with(".md")) {
+        let (one, other) = (quoted(&read(&english)), quoted(&read(&russian)));
+        assert_eq!(one.len(), other.len(), "{english} and {russian} have lines");
+        for (number, (one, other)) in one.into_iter().zip(other).enumerate() {
+            assert_eq!(one, other, "line {}: {english} on the left, {russian} on the right", number + 1);
+        }
+    }
+}
+
 #[test]
 fn commands_and_keys_of_the_man_pages_are_the_same_on_both_sides() {
     for (english, russian) in pairs().into_iter().filter(|(english, _)| english.contains("/man/")) {
