@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::restarts::Load;
+use super::restarts::{CLIENTS, Load};
 use super::{SETTINGS, UNIT, World, units_are_clean};
 
 /// The package in `target/package`, or in `EWSBRIDGE_PACKAGES`; `later`: the same under a later version.
@@ -94,6 +94,8 @@ fn a_crash_a_reload_a_restart_and_an_upgrade_refuse_nobody(world: &World) {
     let (served, failures) = load.end();
     println!("{served} connections served beside a crash, a reload, a restart and an upgrade; cut: {failures:?}");
     assert!(!failures.iter().any(|failure| failure.contains("refused")), "{failures:?}");
+    // What was open goes with a process that is killed: at most one connection a client.
+    assert!(failures.len() <= CLIENTS, "{failures:?}");
     assert!(host.ok(&format!("cat {SETTINGS}")).contains("drain_timeout = \"7s\"   # of the admin"));
     world.assert_path(9443);
 }

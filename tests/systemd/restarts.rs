@@ -226,7 +226,7 @@ fn ca_file(world: &World) -> String {
 }
 
 const ADDRESS: &str = "203.0.113.2:9443";
-const CLIENTS: usize = 4;
+pub(super) const CLIENTS: usize = 4;
 
 /// Clients outside that come without a pause; each line is one connection's end.
 const LOAD: &str = r#"
