@@ -7,11 +7,15 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
+#[path = "systemd/bad_days.rs"]
+mod bad_days;
 mod host;
 #[path = "systemd/package.rs"]
 mod package;
 #[path = "systemd/restarts.rs"]
 mod restarts;
+#[path = "systemd/sandbox.rs"]
+mod sandbox;
 
 use host::{Host, Said, Server, Tree, file_in, run, run_with_input};
 
